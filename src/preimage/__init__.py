@@ -1,0 +1,32 @@
+"""preimage shows what a trained vision network has learned and why it decided as it did.
+
+import preimage as pi
+
+net = pi.load()
+result = pi.maximize(net, ["stage3.1:7", "class:tabby"])
+result.save("out")
+"""
+
+from preimage import objectives, parametrizations, priors, transforms
+from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
+from preimage.maximize import maximize
+from preimage.network import Network, Place, load
+from preimage.recipes import Recipe, recipes
+from preimage.result import Result
+
+__all__ = [
+    "Network",
+    "NonFiniteScoreError",
+    "Place",
+    "Recipe",
+    "RequestError",
+    "Result",
+    "UnknownTapError",
+    "load",
+    "maximize",
+    "objectives",
+    "parametrizations",
+    "priors",
+    "recipes",
+    "transforms",
+]

@@ -1,0 +1,97 @@
+"""Image files: read with suspicion, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from preimage.errors import RequestError
+
+MAX_PIXELS = 64_000_000
+"""Larger files are refused before they are decoded: a few kilobytes can unfold into gigabytes."""
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """All image files below `folder`, sorted; raises `RequestError` if it is no folder or holds none."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise RequestError(f"'{root}' is not a folder")
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not found:
+        raise RequestError(f"'{root}' holds no image files")
+    return found
+
+
+def read_image(path: str | Path, channels: int = 3) -> Tensor:
+    """An image file as float32 [channels, H, W] in [0, 1]; channels may be 1, 3 or 4.
+
+    Raises `RequestError` if it is missing, no image, damaged or larger than `MAX_PIXELS`.
+    """
+    if channels not in _MODES:
+        raise RequestError(f"image files have 1, 3 or 4 channels, not {channels}; give a tensor [{channels}, H, W]")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
+            with Image.open(path) as file:
+                if file.width * file.height > MAX_PIXELS:
+                    raise RequestError(
+                        f"'{path}' is {file.width} x {file.height}; more than {MAX_PIXELS:,} pixels are refused"
+                    )
+                array = np.array(file.convert(_MODES[channels]))
+    except FileNotFoundError as error:
+        raise RequestError(f"there is no image file '{path}'") from error
+    except Image.DecompressionBombError as error:
+        raise RequestError(f"'{path}' is far too large; more than {MAX_PIXELS:,} pixels are refused") from error
+    except UnidentifiedImageError as error:
+        raise RequestError(f"'{path}' is no image that can be read") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"'{path}' cannot be read: {error}") from error
+    return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1).float() / 255
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """A tensor [C, H, W] in [0, 1] as a picture; numbers of channels other than 1 and 3 are laid side by side."""
+    pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    if pixels.shape[0] == 3:
+        return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(torch.cat(list(pixels), dim=1).contiguous().numpy())
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, beside `path`; it takes `path`'s place when the block ends well, and vanishes otherwise."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o644)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def writable_folder(folder: str | Path) -> Path:
+    """`folder`, made if it is not there; raises `RequestError` if nothing can be written into it."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise RequestError(f"cannot write to the folder '{path}': {error.strerror or error}") from error
+    return path

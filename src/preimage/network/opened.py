@@ -1,0 +1,245 @@
+"""A trained network, opened at named taps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from preimage.errors import RequestError, UnknownTapError, nearest
+from preimage.network.borrowed import borrowed
+from preimage.network.receptive_field import receptive_fields
+from preimage.network.running import Found, Site, discover, run_to
+from preimage.network.taps import Place, Tap, TapTable
+
+OUTPUT = "output"
+"""The name of the tap at the network's own output."""
+
+
+class Network:
+    """Any trained `torch.nn.Module` that takes images, opened at every module inside it.
+
+    Images go in as [N, C, H, W] in [0, 1]; the network's own preprocessing (`mean`, `std`) is applied here. The
+    module is only borrowed: whenever a call returns, training flags, `requires_grad`, hooks, dtype, device and
+    buffers are what they were before.
+
+    module: the network; its output may be a tensor or a tuple, list or mapping with tensors.
+    input_size: (height, width), or one number for both, in pixels. Default: `module.input_size`, else 224.
+    mean, std: one number per channel, on the [0, 1] scale; the module gets (image - mean) / std. Default: none.
+    labels: the classes' names, in the order of the outputs. Default: `module.labels`, if there.
+    channels: how many the input has. Default: the length of `mean`, else what the first convolution takes, else 3.
+    logits: the tap that holds the class scores. Default: the output, or the entry `logits` or the first of several.
+    name: what it is called in reports.
+
+    Raises `RequestError` where these do not fit together.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_size: int | Sequence[int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+        *,
+        channels: int | None = None,
+        logits: str | None = None,
+        name: str | None = None,
+    ):
+        if not isinstance(module, nn.Module):
+            raise RequestError(f"a network must be a torch.nn.Module, not {type(module).__name__}")
+        self.module = module
+        self.name = name or type(module).__name__
+        self.input_size = _pair(input_size if input_size is not None else getattr(module, "input_size", 224))
+        self.channels = channels or _channels(module, mean)
+        for what, numbers in (("mean", mean), ("std", std)):
+            if numbers is not None and len(numbers) != self.channels:
+                raise RequestError(f"{what} has {len(numbers)} numbers, but the input has {self.channels} channels")
+        if std is not None and not all(s > 0 for s in std):
+            raise RequestError(f"every std must be above zero, not {list(std)}")
+        self.mean, self.std = (None if n is None else tuple(map(float, n)) for n in (mean, std))
+        found = labels if labels is not None else getattr(module, "labels", None)
+        self.labels: tuple[str, ...] | None = None if found is None else tuple(map(str, found))
+        self._logits = logits
+        self._held = 0
+        self._sites: dict[str, Site] | None = None
+        self._aliases: dict[str, str] = {}
+        self._rows: dict[str, Tap] = {}
+        self._has_receptive_fields = False
+
+    def __repr__(self) -> str:
+        height, width = self.input_size
+        return f"Network({self.name}, {self.channels} x {height} x {width})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next((p.device for p in _tensors(self.module)), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type that the module computes in."""
+        return next((p.dtype for p in _tensors(self.module) if p.is_floating_point()), torch.float32)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Borrow the module for many runs at once; every run outside such a block borrows it by itself."""
+        if self._held:
+            yield
+            return
+        with borrowed(self.module):
+            self._held += 1
+            try:
+                yield
+            finally:
+                self._held -= 1
+
+    def taps(self) -> TapTable:
+        """Every place that can be asked, in the order in which the network computes them."""
+        self._open()
+        if not self._has_receptive_fields:
+            assert self._sites is not None
+            with self.held():
+                fields = receptive_fields(
+                    self.module, list(self._sites.values()), self.channels, self.input_size, self.device
+                )
+            for name, (field, stride) in zip(self._sites, fields, strict=True):
+                row = self._rows[name]
+                self._rows[name] = Tap(row.name, row.kind, row.shape, row.channels, field, stride)
+            self._has_receptive_fields = True
+        return TapTable(self._rows.values())
+
+    def tap(self, name: str) -> Tap:
+        """The row of one tap, without receptive field if nobody asked for those yet.
+
+        Raises `UnknownTapError`, which names the nearest existing ones.
+        """
+        self._open()
+        name = self._aliases.get(name, name)
+        if name not in self._rows:
+            close = nearest(name, self._rows)
+            hint = f"; the nearest are {', '.join(close)}" if close else ""
+            raise UnknownTapError(f"{self.name} has no tap '{name}'{hint} (preimage taps lists all {len(self._rows)})")
+        return self._rows[name]
+
+    @property
+    def logits(self) -> str:
+        """The tap that holds the class scores."""
+        self._open()
+        if self._logits is not None:
+            return self.tap(self._logits).name
+        for name in (OUTPUT, f"{OUTPUT}[logits]", f"{OUTPUT}[out]", f"{OUTPUT}[0]"):
+            if name in self._rows:
+                return name
+        outputs = [name for name in self._rows if name.startswith(OUTPUT)]
+        raise RequestError(
+            f"{self.name} has no output that can be asked for classes; name its tap with logits= "
+            f"({', '.join(outputs) or 'it returns no float tensor'})"
+        )
+
+    def run(self, images: Tensor, taps: Iterable[str | Place]) -> dict[Place, Tensor]:
+        """Run as far as the deepest of `taps`, and no further.
+
+        images: float [N, C, H, W] in [0, 1]; any H and W that the network takes.
+        taps: names, or `Place`s to say on which side of a final ReLU. Values are asked before it (SPEC A11).
+        Returns float32 activations [N, channels, *positions], keyed by place; gradients flow back to `images`.
+
+        Raises `UnknownTapError`, or `RequestError` if the images do not have the shape that the network takes.
+        """
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise RequestError(f"{self.name} takes images [N, {self.channels}, H, W], not {list(images.shape)}")
+        places = [place if isinstance(place, Place) else Place(place) for place in taps]
+        names = {place: self.tap(place.tap).name for place in places}
+        assert self._sites is not None
+        sites = {place: self._sites[name] for place, name in names.items()}
+        # Two places may be the same site (an alias): run_to keys by site.
+        wanted = {(site, place.after_relu): place for place, site in sites.items()}
+        keep = frozenset().union(*(s.rectifiers for p, s in sites.items() if not p.after_relu))
+        with self.held():
+            values = run_to(self.module, self.prepare(images), wanted, keep)
+        return {place: values[wanted[site, place.after_relu]].float() for place, site in sites.items()}
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the module wants them: preprocessed, on its device, in its dtype."""
+        images = images.to(self.device)
+        for numbers, apply in ((self.mean, torch.sub), (self.std, torch.div)):
+            if numbers is not None:
+                images = apply(images, torch.tensor(numbers, device=images.device).view(1, -1, 1, 1))
+        return images.to(self.dtype)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise `RequestError` unless the network runs on images of this (height, width)."""
+        if size != self.input_size:
+            self._discover(size)
+
+    def _open(self) -> None:
+        """Find all taps, by one run at the network's input size."""
+        if self._sites is not None:
+            return
+        names: dict[int, list[str]] = {}
+        for name, part in self.module.named_modules(remove_duplicate=False):
+            names.setdefault(id(part), []).append(name or OUTPUT)
+        sites: dict[str, Site] = {}
+        found = self._discover(self.input_size)
+        outputs: dict[tuple[int, int], int] = {}
+        for one in found:
+            key = (id(one.site.module), one.site.call)
+            outputs[key] = outputs.get(key, 0) + 1
+        for one in found:
+            site, own = one.site, names[id(one.site.module)]
+            # A module known by as many names as it is called (a shared ReLU in a Sequential) goes by its names.
+            if len(own) == one.calls:
+                name = own[site.call]
+            else:
+                name = own[0] + (f"#{site.call + 1}" if site.call else "")
+                self._aliases |= dict.fromkeys(own[1:], own[0])
+            if outputs[id(site.module), site.call] > 1:
+                name += "".join(f"[{key}]" for key in site.path)
+            if name not in sites:
+                sites[name] = site
+                self._rows[name] = Tap(name, type(site.module).__name__, one.shape, one.shape[0])
+        self._sites = sites
+
+    def _discover(self, size: tuple[int, int]) -> list[Found]:
+        image = torch.full((1, self.channels, *size), 0.5)
+        with self.held():
+            try:
+                return discover(self.module, self.prepare(image))
+            except RequestError:
+                raise
+            except Exception as error:
+                raise RequestError(
+                    f"{self.name} does not run on {self.channels} x {size[0]} x {size[1]} images "
+                    f"({type(error).__name__}: {_first_line(error)}); " + self._advice(size)
+                ) from error
+
+    def _advice(self, size: tuple[int, int]) -> str:
+        if size != self.input_size:
+            return f"its own input size is {self.input_size[0]} x {self.input_size[1]}"
+        return "say what it takes with input_size= and channels="
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)[-2:]
+    if len(pair) != 2 or min(pair) < 1:
+        raise RequestError(f"input_size must be a height and a width in pixels, not {size}")
+    return pair
+
+
+def _channels(module: nn.Module, mean: Sequence[float] | None) -> int:
+    if mean is not None:
+        return len(mean)
+    convolutions = (part for part in module.modules() if isinstance(part, (nn.Conv2d, nn.LazyConv2d)))
+    first = next(convolutions, None)
+    return first.in_channels if first is not None and first.in_channels else 3

@@ -1,0 +1,113 @@
+"""Asking for a direction in the space of a layer's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.network import Network, Place
+from preimage.objectives.objective import Activations, Objective
+
+Aggregate = Literal["max-mean", "mean", "centre"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Direction(Objective):
+    """S_x(y) = x^T y (x^T y / |y|)^k for the layer's aggregated response y (paper 1, section 3.1; SPEC I1, I4).
+
+    `floor`, if given, bounds the cosine from below (the max(0.1, cos) of the Lucid library, SPEC I.4-2): without
+    it S has a saddle where x and y are perpendicular, and for odd k it rewards what points the other way.
+    """
+
+    place: Place
+    vector: Tensor
+    cosine_power: float = 2.0
+    aggregate: Aggregate = "max-mean"
+    floor: float | None = None
+
+    def places(self) -> frozenset[Place]:
+        return frozenset({self.place})
+
+    def score(self, activations: Activations) -> Tensor:
+        response = aggregated(activations[self.place], self.aggregate)
+        vector = self.vector.to(response)
+        projection = response @ vector
+        if self.cosine_power == 0:
+            return projection
+        # |y| > 0 keeps the gradient finite where nothing answers at all.
+        cosine = projection / response.norm(dim=1).clamp_min(1e-12)
+        if self.floor is not None:
+            cosine = cosine.clamp_min(self.floor)
+        score: Tensor = projection * cosine**self.cosine_power
+        return score
+
+    def bind(self, network: Network) -> Direction:
+        tap = network.tap(self.place.tap)
+        if self.vector.shape != (tap.channels,):
+            raise RequestError(
+                f"a direction at '{tap.name}' has shape [{tap.channels}], one number per channel, "
+                f"not {list(self.vector.shape)}"
+            )
+        return self
+
+    def __str__(self) -> str:
+        strongest = int(self.vector.abs().argmax())
+        return f"direction({self.place}, {len(self.vector)} channels, strongest {strongest}, cos^{self.cosine_power:g})"
+
+
+def direction(
+    tap: str,
+    vector: Tensor | Sequence[float],
+    cosine_power: float = 2.0,
+    aggregate: Aggregate = "max-mean",
+    *,
+    floor: float | None = None,
+    after_relu: bool = False,
+) -> Direction:
+    """A direction in channel space: x^T y times the k-th power of the cosine between x and y.
+
+    vector: [channels]; it is scaled to unit length.
+    cosine_power: k; 0 leaves the plain projection.
+    aggregate: how a map becomes one number per channel: mean of 3 x 3 maxima, mean, or the central position.
+
+    Raises `RequestError` for a vector of zeros or one that is not finite, a negative power or an unknown aggregate.
+    """
+    values = torch.as_tensor(vector, dtype=torch.float32).detach().cpu().clone()
+    length = values.norm()
+    if values.ndim != 1 or not torch.isfinite(length) or length == 0:
+        raise RequestError("a direction needs one finite number per channel, not all of them zero")
+    if cosine_power < 0:
+        raise RequestError(f"cosine_power must not be negative, but is {cosine_power:g}")
+    if aggregate not in get_args(Aggregate):
+        raise RequestError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not '{aggregate}'")
+    return Direction(Place(tap, after_relu), values / length, float(cosine_power), aggregate, floor)
+
+
+def floored_cosines(objective: Objective) -> Objective:
+    """The same question with every cosine kept above 0.1, as Lucid does to get off the start (SPEC I.4-2)."""
+
+    def change(leaf: Objective) -> Objective:
+        return replace(leaf, floor=0.1) if isinstance(leaf, Direction) and leaf.floor is None else leaf
+
+    return objective.each(change)
+
+
+def aggregated(activation: Tensor, aggregate: Aggregate) -> Tensor:
+    """The feature response y, [N, channels], of an activation [N, channels, *positions] (SPEC I4)."""
+    if activation.ndim == 2:
+        return activation
+    if activation.ndim == 4 and aggregate == "max-mean" and min(activation.shape[2:]) >= 3:
+        activation = F.max_pool2d(activation, 3, stride=1)
+    flat = activation.flatten(2)
+    if aggregate == "centre":
+        if activation.ndim == 4:
+            height, width = activation.shape[2:]
+            return flat[:, :, ((height - 1) // 2) * width + (width - 1) // 2]
+        return flat[:, :, (flat.shape[2] - 1) // 2]
+    return flat.mean(2)

@@ -1,0 +1,94 @@
+"""Optimizers that look at the gradient only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from preimage.optimization.optimizer import Ascender, Evaluate, Optimizer, per_image
+
+
+@dataclass(frozen=True)
+class Ascent(Optimizer):
+    """Plain gradient ascent: step_size * g (SPEC A1, S4)."""
+
+    step_size: float
+
+    def start(self) -> Ascender:
+        return _Scaled(self.step_size, normalised=False)
+
+
+@dataclass(frozen=True)
+class NormalisedAscent(Optimizer):
+    """step_size * g / mean |g|, the mean over each image's parameters: every step is equally long (SPEC A5, A6)."""
+
+    step_size: float
+
+    def start(self) -> Ascender:
+        return _Scaled(self.step_size, normalised=True)
+
+
+class _Scaled(Ascender):
+    def __init__(self, step_size: float, normalised: bool):
+        self._step_size = step_size
+        self._normalised = normalised
+
+    def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
+        if not self._normalised:
+            return self._step_size * gradient
+        mean = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+        return self._step_size * gradient / per_image(mean, gradient)
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """u <- momentum * u + step_size * g, and u is the step."""
+
+    step_size: float
+    momentum: float = 0.9
+
+    def start(self) -> Ascender:
+        return _Rolling(self)
+
+
+class _Rolling(Ascender):
+    def __init__(self, settings: Momentum):
+        self._settings = settings
+        self._velocity: Tensor | None = None
+
+    def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
+        pushed = self._settings.step_size * gradient
+        self._velocity = pushed if self._velocity is None else self._settings.momentum * self._velocity + pushed
+        return self._velocity
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Kingma & Ba (2015), for ascent; 0.05 is the Lucid library's step size (SPEC I.4-3)."""
+
+    step_size: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+
+    def start(self) -> Ascender:
+        return _Adapting(self)
+
+
+class _Adapting(Ascender):
+    def __init__(self, settings: Adam):
+        self._settings = settings
+        self._steps = 0
+        self._mean: Tensor | None = None
+        self._square: Tensor | None = None
+
+    def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
+        if self._mean is None or self._square is None:
+            self._mean, self._square = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        first, second = self._settings.betas
+        self._steps += 1
+        self._mean.lerp_(gradient, 1 - first)
+        self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        unbiased = (self._square / (1 - second**self._steps)).sqrt_().add_(self._settings.epsilon)
+        return torch.div(self._mean, unbiased).mul_(self._settings.step_size / (1 - first**self._steps))

@@ -1,0 +1,40 @@
+"""Parameters -> image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Parametrization(ABC):
+    """A differentiable map P from parameters v to images [N, channels, height, width] on the [0, 1] scale.
+
+    channels, height, width: of the image.
+    spread: standard deviation of the parameters that one starts from.
+    """
+
+    channels: int
+    height: int
+    width: int
+    spread: float = 0.01
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image's parameters."""
+
+    @abstractmethod
+    def image(self, parameters: Tensor) -> Tensor:
+        """Parameters [N, *shape] -> images [N, channels, height, width]."""
+
+    @abstractmethod
+    def parameters(self, images: Tensor) -> Tensor:
+        """Parameters whose image comes as close to `images` as this parametrization allows."""
+
+    def start(self, generator: torch.Generator) -> Tensor:
+        """Random parameters of one image, drawn on the CPU so that every device starts from the same ones."""
+        return torch.randn(self.shape, generator=generator) * self.spread

@@ -1,0 +1,63 @@
+"""Images parametrized by their pixels, as they are or behind a sigmoid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from preimage.parametrizations.parametrization import Parametrization
+
+
+@dataclass(frozen=True)
+class Pixels(Parametrization):
+    """P(v) = grey + v: the pixels themselves, free to leave [0, 1] while optimising.
+
+    Paper 0 starts from N(0, 1) on the 0..255 scale around the mean (SPEC A9); that is the default spread.
+    """
+
+    spread: float = 1 / 255
+    grey: float = 0.5
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    def image(self, parameters: Tensor) -> Tensor:
+        return parameters + self.grey
+
+    def parameters(self, images: Tensor) -> Tensor:
+        return images - self.grey
+
+
+@dataclass(frozen=True)
+class SigmoidPixels(Parametrization):
+    """P(v) = sigmoid(v), or sigmoid(A v) with a colour matrix A [channels, channels] (paper 1, P_rgb; SPEC I2)."""
+
+    colours: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    def image(self, parameters: Tensor) -> Tensor:
+        return torch.sigmoid(coloured(parameters, self.colours))
+
+    def parameters(self, images: Tensor) -> Tensor:
+        return uncoloured(logit(images), self.colours)
+
+
+def coloured(values: Tensor, colours: Tensor | None) -> Tensor:
+    """Independent channels -> correlated ones, [N, channels, H, W] -> the same; None changes nothing."""
+    return values if colours is None else torch.einsum("oc,nchw->nohw", colours.to(values), values)
+
+
+def uncoloured(values: Tensor, colours: Tensor | None) -> Tensor:
+    """The inverse of `coloured`."""
+    return values if colours is None else coloured(values, torch.linalg.inv(colours.double()))
+
+
+def logit(images: Tensor) -> Tensor:
+    """The inverse of the sigmoid, with black and white kept 1/512 away from 0 and 1, where it is infinite."""
+    return torch.logit(images, eps=1 / 512)

@@ -1,0 +1,66 @@
+"""Explicit energies R(image): what makes an image implausible, as a number to subtract from the score.
+
+All are sums over pixels and channels, not means, because the papers' weights are meant for sums (SPEC M.2).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Regularizer(ABC):
+    """An energy of images, counted with `weight`."""
+
+    weight: float
+
+    @abstractmethod
+    def energy(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] -> the energy of each, [N], without the weight."""
+
+
+@dataclass(frozen=True)
+class TotalVariation(Regularizer):
+    """Sum over pixels of |grad u|^beta, with forward differences and nothing beyond the border.
+
+    beta: 1 is the usual total variation (paper 2, SPEC S8), 2 the Dirichlet energy, 3 that of paper 4's masks.
+    epsilon: keeps the gradient finite where the image is flat; |grad u| is sqrt(dx^2 + dy^2 + epsilon^2), and the
+        constant is subtracted again, so that a flat image has no energy.
+    """
+
+    beta: float = 1.0
+    epsilon: float = 1e-6
+
+    def energy(self, images: Tensor) -> Tensor:
+        down = F.pad(images[:, :, 1:] - images[:, :, :-1], (0, 0, 0, 1))
+        right = F.pad(images[:, :, :, 1:] - images[:, :, :, :-1], (0, 1))
+        squared = down.square() + right.square()
+        if self.beta == 2:
+            return squared.flatten(1).sum(1)
+        floor = self.epsilon**2
+        energy: Tensor = (squared + floor) ** (self.beta / 2) - floor ** (self.beta / 2)
+        return energy.flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class L1(Regularizer):
+    """Sum of |u - centre|."""
+
+    centre: float = 0.5
+
+    def energy(self, images: Tensor) -> Tensor:
+        return (images - self.centre).abs().flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class L2(Regularizer):
+    """Half the sum of (u - centre)^2, so that its gradient is weight decay: weight * (u - centre) (SPEC A7)."""
+
+    centre: float = 0.5
+
+    def energy(self, images: Tensor) -> Tensor:
+        return (images - self.centre).square().flatten(1).sum(1) / 2

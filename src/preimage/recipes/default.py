@@ -1,0 +1,30 @@
+"""The best single-image recipe that we know; `experiments/transfer_recognition.py` is how we chose it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from preimage.objectives import log_probabilities
+from preimage.optimization import Adam, Stage
+from preimage.parametrizations import Fourier
+from preimage.recipes.recipe import Recipe
+from preimage.transforms import Affine
+
+
+def _fourier(channels: int, height: int, width: int, colours: Tensor | None) -> Fourier:
+    return Fourier(channels, height, width, colours=colours)
+
+
+_VIEW = Affine(zoom=(1.0, 2.5), shift=0.3, rotation=15)
+
+DEFAULT = Recipe(
+    "default",
+    "preimage",
+    "Fourier coefficients scaled by 1/f, decorrelated colours, one wide random zoom, shift and rotation a step, "
+    "Adam; classes by their logit first, by their log-probability in the last third",
+    _fourier,
+    (
+        Stage(134, Adam(0.05), transforms=(_VIEW,)),
+        Stage(66, None, asks=log_probabilities, transforms=(_VIEW,)),
+    ),
+)

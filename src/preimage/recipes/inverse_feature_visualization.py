@@ -1,0 +1,27 @@
+"""The images whose objective can be recovered (Reinbold & Westermann 2020, arXiv:2007.10757, section 4.1)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from preimage.objectives import floored_cosines
+from preimage.optimization import LBFGS, Adam, Stage
+from preimage.parametrizations import SigmoidPixels
+from preimage.recipes.recipe import Recipe
+
+
+def _sigmoid(channels: int, height: int, width: int, colours: Tensor | None) -> SigmoidPixels:
+    return SigmoidPixels(channels, height, width)
+
+
+PLAIN = Recipe(
+    "plain",
+    "paper 1, section 4.1 (SPEC I5)",
+    "sigmoid pixels, 800 steps of Adam, then 300 of L-BFGS, no transform and no regularizer",
+    _sigmoid,
+    (
+        # A floor under the cosine gets directions off the saddle at the start; L-BFGS then climbs the exact score.
+        Stage(800, Adam(0.05), asks=floored_cosines),
+        Stage(300, LBFGS()),
+    ),
+)

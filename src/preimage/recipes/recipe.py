@@ -1,0 +1,52 @@
+"""A way of making images, by name: a parametrization and the stages that the loop runs through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.optimization import Stage
+from preimage.parametrizations import Parametrization
+
+MakeParametrization = Callable[[int, int, int, Tensor | None], Parametrization]
+"""(channels, height, width, colour matrix or None) -> parametrization."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """name: as one types it. source: where it was published. says: what it does, in a sentence.
+
+    parametrization: made when the size is known. stages: what the loop runs through.
+    """
+
+    name: str
+    source: str
+    says: str
+    parametrization: MakeParametrization
+    stages: tuple[Stage, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many steps all stages have together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stretched(self, steps: int | None) -> Recipe:
+        """The same recipe with `steps` steps in all, shared out among the stages as before; None changes nothing."""
+        if steps is None:
+            return self
+        if steps < 1:
+            raise RequestError(f"there must be at least one step, not {steps}")
+        ends = [0]
+        for stage in self.stages:
+            ends.append(ends[-1] + stage.steps)
+        scaled = [round(end * steps / ends[-1]) for end in ends]
+        stages = [replace(s, steps=b - a) for s, a, b in zip(self.stages, scaled, scaled[1:], strict=False)]
+        return replace(self, stages=tuple(stages))
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting, as plain JSON types."""
+        return {"name": self.name, "source": self.source, "stages": [stage.describe() for stage in self.stages]}

@@ -1,0 +1,106 @@
+"""What a verb returns: images with their scores, and everything needed to make them again."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+import platform
+import re
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from preimage.images import to_pil, writable_folder, written_whole
+
+
+@dataclass
+class Result:
+    """Images that a network answers in a wanted way.
+
+    images: float32 [N, C, H, W] in [0, 1], on the CPU.
+    scores: float32 [N], the objective of each image as it is: no transform, no regularizer.
+    trace: float32 [steps, N], the scores while optimising, of the transformed images; where a recipe asks
+        differently from some step on (the log-probability instead of the logit), so does the trace.
+    objectives: how each image's objective is written.
+    settings: all that determines the images: what was asked, recipe, sizes, seed.
+    snapshots: (steps done, images [N, C, H, W]) where they were asked for.
+    interrupted: whether Ctrl-C ended the run early; images are then what had been reached.
+    """
+
+    images: Tensor
+    scores: Tensor
+    trace: Tensor
+    objectives: list[str]
+    settings: dict[str, Any]
+    snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
+    interrupted: bool = False
+
+    def __repr__(self) -> str:
+        count, _, height, width = self.images.shape
+        some = ", ".join(self.objectives[:4]) + (", ..." if count > 4 else "")
+        return f"Result({count} images of {height} x {width}: {some})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `result.json` holds: plain JSON types, without the pictures."""
+        return {
+            "preimage": version("preimage"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            **self.settings,
+            "interrupted": self.interrupted,
+            "images": [
+                {"objective": said, "score": float(score), "file": name}
+                for said, score, name in zip(self.objectives, self.scores, self.file_names(), strict=True)
+            ],
+            "trace": [[_number(value) for value in row] for row in self.trace.tolist()],
+        }
+
+    def file_names(self) -> list[str]:
+        """One PNG name per image, made of its objective."""
+        digits = len(str(len(self.objectives)))
+        return [f"{i:0{digits}}-{_file_stem(said)}.png" for i, said in enumerate(self.objectives)]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the PNGs and then `result.json` into `folder` (made if needed), each file whole or not at all.
+
+        Raises `RequestError` if the folder cannot be written to.
+        """
+        path = writable_folder(folder)
+        for image, name in zip(self.images, self.file_names(), strict=True):
+            with written_whole(path / name) as file:
+                to_pil(image).save(file)
+        for steps, images in self.snapshots:
+            for image, name in zip(images, self.file_names(), strict=True):
+                with written_whole(path / f"{Path(name).stem}-step{steps}.png") as file:
+                    to_pil(image).save(file)
+        with written_whole(path / "result.json") as file:
+            file.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
+        return path
+
+    def _repr_html_(self) -> str:
+        cells = []
+        for image, said, score in zip(self.images, self.objectives, self.scores, strict=True):
+            buffer = io.BytesIO()
+            to_pil(image).save(buffer, format="PNG")
+            source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+            cells.append(
+                f'<figure style="display:inline-block;margin:4px"><img src="{source}" alt="{html.escape(said)}">'
+                f"<figcaption>{html.escape(said)}<br>{float(score):.4g}</figcaption></figure>"
+            )
+        return "".join(cells)
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN: what an interrupted run did not reach is null."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _file_stem(objective: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", objective).strip("-.")[:80] or "objective"

@@ -1,0 +1,81 @@
+"""Moving, padding and cropping by whole pixels: no interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.transforms.transform import Transform, View, integer
+
+Border = Literal["reflect", "replicate", "circular"]
+
+
+@dataclass(frozen=True)
+class Jitter(Transform):
+    """Shift by up to `pixels` in each direction; what comes in from outside continues the image as `border` says."""
+
+    pixels: int
+    border: Border = "reflect"
+
+    def draw(self, generator: torch.Generator) -> View:
+        down, right = (integer(-self.pixels, self.pixels, generator) for _ in range(2))
+
+        def view(images: Tensor) -> Tensor:
+            height, width = images.shape[2:]
+            _check_margin(self, self.pixels, images)
+            # Pad only on the sides that are needed, then cut off as much on the others.
+            sides = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+            top, left = max(-down, 0), max(-right, 0)
+            return F.pad(images, sides, mode=self.border)[:, :, top : top + height, left : left + width]
+
+        return view
+
+
+@dataclass(frozen=True)
+class Pad(Transform):
+    """Add a frame of `pixels` on every side: of one value, or continued as `border` says."""
+
+    pixels: int
+    value: float = 0.5
+    border: Border | None = None
+
+    def draw(self, generator: torch.Generator) -> View:
+        def view(images: Tensor) -> Tensor:
+            if self.border is None:
+                return F.pad(images, (self.pixels,) * 4, value=self.value)
+            _check_margin(self, self.pixels, images)
+            return F.pad(images, (self.pixels,) * 4, mode=self.border)
+
+        return view
+
+
+@dataclass(frozen=True)
+class Crop(Transform):
+    """A window of fixed height and width, anywhere on the image."""
+
+    height: int
+    width: int
+
+    def draw(self, generator: torch.Generator) -> View:
+        down, right = (float(torch.rand((), generator=generator)) for _ in range(2))
+
+        def view(images: Tensor) -> Tensor:
+            rows, columns = images.shape[2] - self.height, images.shape[3] - self.width
+            if rows < 0 or columns < 0:
+                raise RequestError(
+                    f"a {self.height} x {self.width} window does not fit into images {list(images.shape)}"
+                )
+            top, left = int(down * (rows + 1)), int(right * (columns + 1))
+            return images[:, :, top : top + self.height, left : left + self.width]
+
+        return view
+
+
+def _check_margin(transform: Transform, pixels: int, images: Tensor) -> None:
+    if pixels >= min(images.shape[2:]):
+        raise RequestError(f"{transform} needs images of more than {pixels} pixels a side, not {list(images.shape)}")
