@@ -26,8 +26,7 @@ class Result:
 
     images: float32 [N, C, H, W] in [0, 1], on the CPU.
     scores: float32 [N], the objective of each image as it is: no transform, no regularizer.
-    trace: float32 [steps, N], the scores while optimising, of the transformed images; where a recipe asks
-        differently from some step on (the log-probability instead of the logit), so does the trace.
+    trace: float32 [steps, N], the objective while optimising, of the transformed images.
     objectives: how each image's objective is written.
     settings: all that determines the images: what was asked, recipe, sizes, seed.
     snapshots: (steps done, images [N, C, H, W]) where they were asked for.

@@ -167,7 +167,8 @@ class Network:
         for numbers, apply in ((self.mean, torch.sub), (self.std, torch.div)):
             if numbers is not None:
                 images = apply(images, torch.tensor(numbers, device=images.device).view(1, -1, 1, 1))
-        return images.to(self.dtype)
+        # Convolutions run about twice as fast in this layout on CPUs (benchmarks/layout.py), weights as they are.
+        return images.to(self.dtype, memory_format=torch.channels_last)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise `RequestError` unless the network runs on images of this (height, width)."""

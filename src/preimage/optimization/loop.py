@@ -28,7 +28,8 @@ _CHECK_EVERY = 16
 class Climb:
     """What the loop has reached.
 
-    parameters: v after the last whole step, [N, ...]. trace: the scores while optimising, one [N] per step.
+    parameters: v after the last whole step, [N, ...]. trace: the objective of the transformed images while
+    optimising, one [N] per step; where a stage asks something else of other taps, that score.
     snapshots: (steps done, images [N, C, H, W] on the CPU). interrupted: whether Ctrl-C ended it.
     """
 
@@ -66,7 +67,7 @@ def climb(
                 if ascender is None:
                     raise RequestError("the first stage needs an optimizer")
                 asked = objective if stage.asks is None else EachItsOwn(tuple(map(stage.asks, objective.members)))
-                look = _Look(network, asked, parametrization, stage)
+                look = _Look(network, objective, asked, parametrization, stage)
                 for step in range(stage.steps):
                     look.view = InTurn(stage.transforms).draw(generator)
                     reached.trace.append(_advance(reached, look, ascender, step / stage.steps, generator))
@@ -106,10 +107,19 @@ class _Look:
 
     view: View
 
-    def __init__(self, network: Network, objective: EachItsOwn, parametrization: Parametrization, stage: Stage):
+    def __init__(
+        self,
+        network: Network,
+        plain: EachItsOwn,
+        asked: EachItsOwn,
+        parametrization: Parametrization,
+        stage: Stage,
+    ):
         self._network = network
-        self._objective = objective
-        self._places = objective.places()
+        self._asked = asked
+        self._places = asked.places()
+        # What a trace shows should not jump because a stage asks differently, as long as it can be seen at all.
+        self._traced = plain if asked is not plain and plain.places() <= self._places else asked
         self._parametrization = parametrization
         self.stage = stage
         self.scores = torch.empty(0)
@@ -124,14 +134,16 @@ class _Look:
         v = parameters.detach().requires_grad_(True)
         with torch.enable_grad():
             image = self._parametrization.image(v)
-            scores = self._objective.score(self._network.run(self.view(image), self._places))
+            activations = self._network.run(self.view(image), self._places)
+            scores = self._asked.score(activations)
             value = scores
             for regularizer in self.stage.regularizers:
                 value = value - regularizer.weight * regularizer.energy(image)
             (gradient,) = torch.autograd.grad(value.sum(), v)
         if self.stage.smooth_update is not None:
             gradient = self.stage.smooth_update(gradient)
-        self.scores = scores.detach()
+        with torch.no_grad():
+            self.scores = scores.detach() if self._traced is self._asked else self._traced.score(activations)
         if remembers:
             self._last = (v.detach(), self.scores, value.detach(), gradient)
         return value.detach(), gradient

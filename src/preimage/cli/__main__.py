@@ -1,0 +1,5 @@
+"""`python -m preimage.cli`."""
+
+from preimage.cli import main
+
+main()

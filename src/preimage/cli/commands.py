@@ -1,0 +1,145 @@
+"""The commands: each parses, calls a verb and prints what was made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import preimage
+from preimage.images import writable_folder
+from preimage.report import write_report
+
+app = typer.Typer(
+    help="Shows what a trained vision network has learned and why it decided as it did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="'bundled', 'FILE.py:FACTORY', 'torchvision:NAME' or 'timm:NAME'."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to; made if needed.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. 'cuda'. Default: the CPU.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimisation steps. Default: the recipe's.")]
+Seed = Annotated[int, typer.Option(help="Of all randomness: same seed, same machine, same pictures.")]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="A published setting; 'preimage recipes' lists them.")]
+Colours = Annotated[
+    Path | None,
+    typer.Option(help="Folder of images whose colours to use, for networks not trained on photographs."),
+]
+
+
+@app.command()
+def taps(model: Model, as_json: Json = False) -> None:
+    """List every place of a network that can be asked."""
+    network = preimage.load(model)
+    table = network.taps()
+    if as_json:
+        _print_json([tap.as_dict() for tap in table])
+    else:
+        print(f"{network!r}: {len(table)} taps")
+        print(table)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the published settings that --recipe takes."""
+    table = preimage.recipes()
+    if as_json:
+        _print_json([recipe.describe() for recipe in table.values()])
+    else:
+        print(table)
+
+
+@app.command()
+def maximize(
+    model: Model,
+    objectives: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OBJECTIVE...",
+            help="TAP:CHANNEL, TAP:FIRST-LAST, TAP:*, TAP:CHANNEL@Y,X, class:NAME, class:NUMBER, prob:..., logprob:...",
+        ),
+    ],
+    out: Out,
+    recipe: RecipeName = None,
+    steps: Steps = None,
+    size: Annotated[int | None, typer.Option(min=1, metavar="PX", help="Side of the images in pixels.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    colours: Colours = None,
+    as_json: Json = False,
+) -> None:
+    """Make an image for each objective that the network answers as strongly as can be."""
+    writable_folder(out)  # better now than after minutes of work
+    network = preimage.load(model, device=device)
+    result = preimage.maximize(network, objectives, recipe=recipe, steps=steps, size=size, seed=seed, colours=colours)
+    result.settings["model"] = model
+    folder = result.save(out)
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        width = max(map(len, result.objectives))
+        for said, score, name in zip(result.objectives, result.scores, result.file_names(), strict=True):
+            print(f"{said.ljust(width)}  {float(score):10.4g}  {folder / name}")
+    _leave_if(result.interrupted)
+
+
+@app.command()
+def report(
+    model: Model,
+    out: Out,
+    photos: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="Photographs to show the network's answers to.")
+    ] = None,
+    at: Annotated[
+        list[str] | None, typer.Option(metavar="TAP", help="Layers to show. Default: six over all depths.")
+    ] = None,
+    units: Annotated[int, typer.Option(min=0, help="Units to show per layer.")] = 6,
+    classes: Annotated[int, typer.Option(min=0, help="Classes to show, drawn at random by the seed.")] = 12,
+    recipe: RecipeName = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = None,
+    colours: Colours = None,
+    as_json: Json = False,
+) -> None:
+    """Write a folder with a page that shows what the network wants to see, unit by unit and class by class."""
+    writable_folder(out)
+    network = preimage.load(model, device=device)
+    made = write_report(
+        network,
+        out,
+        photos=photos or [],
+        at=at,
+        units=units,
+        classes=classes,
+        recipe=recipe,
+        steps=steps,
+        seed=seed,
+        colours=colours,
+        model=model,
+    )
+    if as_json:
+        _print_json(made.as_dict())
+    else:
+        print(f"{made.pictures} pictures: {made.page}")
+    _leave_if(made.interrupted)
+
+
+def _print_json(document: Any) -> None:
+    json.dump(document, sys.stdout, indent=1)
+    print()
+
+
+def _leave_if(interrupted: bool) -> None:
+    if interrupted:
+        print("preimage: interrupted; what was finished is written", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,0 +1,161 @@
+"""Making the pictures of a report, one contact sheet after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.images import to_pil, written_whole
+from preimage.maximize import maximize
+from preimage.network import Network, Place, Tap
+from preimage.objectives import channel, label
+from preimage.report.plot import sparkline
+from preimage.result import Result
+
+_ANSWERS, _PICTURED = 5, 3
+
+
+@dataclass
+class Picture:
+    """One picture on the page, with all that is said about it."""
+
+    file: str
+    title: str
+    objective: str
+    score: float
+    width: int
+    height: int
+    trace: str
+    receptive_field: str
+    stride: str
+    settings: str
+
+
+@dataclass
+class Section:
+    """A contact sheet with its heading; for a photograph also the file and the network's (class, probability)s."""
+
+    anchor: str
+    title: str
+    note: str
+    pictures: list[Picture]
+    photo: str | None = None
+    answers: list[tuple[str, float]] = field(default_factory=list)
+
+
+class PictureMaker:
+    """Makes the pictures of one section after the other and writes them below `folder`, until Ctrl-C.
+
+    options: what `preimage.maximize` takes besides network, objectives and size.
+    """
+
+    def __init__(self, network: Network, folder: Path, options: dict[str, Any]):
+        self._network = network
+        self._folder = folder
+        self._options = options
+        self._taps = network.taps()
+        self.sections: list[Section] = []
+        self.interrupted = False
+
+    def photo(self, number: int, path: Path, image: Tensor) -> None:
+        """A photograph [C, H, W], the network's five strongest classes, and what it wants to see for three of them."""
+        network = self._network
+        fitted = centre_crop(image, network.input_size)
+        place = Place(network.logits, after_relu=True)
+        with torch.no_grad():
+            logits = network.run(fitted[None], [place])[place]
+        if logits.ndim > 2:
+            logits = logits.flatten(2).mean(2)
+        probabilities, classes = logits.softmax(1)[0].topk(min(_ANSWERS, logits.shape[1]))
+        bound = [label(int(i)).bind(network) for i in classes]
+        name = f"images/photo{number}.png"
+        self._write(fitted, name)
+        note = "The photograph as the network gets it, its strongest classes, and what it wants to see for them."
+        answers = [(_title(str(one)), float(p)) for one, p in zip(bound, probabilities, strict=True)]
+        pictures = self._make(bound[:_PICTURED], self._taps[network.logits], f"photo{number}", None)
+        self.sections.append(Section(f"photo-{number}", path.name, note, pictures, name, answers))
+
+    def classes(self, indices: list[int], note: str) -> None:
+        """What the network wants to see for these classes."""
+        tap = self._taps[self._network.logits] if indices else None
+        pictures = self._make([label(i) for i in indices], tap, "class", None) if tap else []
+        self.sections.append(Section("classes", "Classes", note, pictures))
+
+    def units(self, tap: Tap, channels: list[int]) -> None:
+        """What these channels of a tap want to see, on a canvas that fits their receptive field."""
+        size = picture_size(self._network, tap)
+        pictures = self._make([channel(tap.name, i) for i in channels], tap, "unit", size)
+        note = f"{tap.kind} with {tap.channels} channels; a unit sees {_pixels(tap.receptive_field)}"
+        note += f", its neighbour {_pixels(tap.stride)} further on." if tap.stride else "."
+        self.sections.append(Section(f"tap-{tap.name}", tap.name, note, pictures))
+
+    def _make(self, asked: list[Any], tap: Tap, prefix: str, size: tuple[int, int] | None) -> list[Picture]:
+        if not asked or self.interrupted:
+            return []
+        result = maximize(self._network, asked, size=size, **self._options)
+        self.interrupted = result.interrupted
+        return [self._picture(result, i, tap, prefix) for i in range(len(result.objectives))]
+
+    def _picture(self, result: Result, index: int, tap: Tap, prefix: str) -> Picture:
+        name = f"images/{prefix}-{result.file_names()[index].partition('-')[2]}"
+        self._write(result.images[index], name)
+        height, width = result.images.shape[2:]
+        said, settings = result.objectives[index], result.settings
+        return Picture(
+            file=name,
+            title=_title(said),
+            objective=said,
+            score=float(result.scores[index]),
+            width=width,
+            height=height,
+            trace=sparkline(result.trace[:, index].tolist()),
+            receptive_field=_pixels(tap.receptive_field),
+            stride=_pixels(tap.stride) if tap.stride else "one position",
+            settings=f"recipe {settings['recipe']['name']}, {len(result.trace)} steps, {width} x {height} px, "
+            f"seed {settings['seed']}",
+        )
+
+    def _write(self, image: Tensor, name: str) -> None:
+        with written_whole(self._folder / name) as file:
+            to_pil(image).save(file)
+
+
+def picture_size(network: Network, tap: Tap) -> tuple[int, int]:
+    """Twice the receptive field, at least 96 pixels and at most the input: low layers need no more, and cost less.
+
+    A network that takes only one size (a transformer) gets that.
+    """
+    field_height, field_width = tap.receptive_field or network.input_size
+    height, width = network.input_size
+    size = (min(max(2 * field_height, 96), height), min(max(2 * field_width, 96), width))
+    try:
+        network.check_size(size)
+    except RequestError:
+        return network.input_size
+    return size
+
+
+def centre_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The largest centred part of [C, H, W] with the shape of `size`, resampled to it."""
+    scale = max(size[0] / image.shape[1], size[1] / image.shape[2])
+    whole = [max(round(side * scale), least) for side, least in zip(image.shape[1:], size, strict=True)]
+    resized = F.interpolate(image[None], size=whole, mode="bilinear", antialias=True, align_corners=False)[0]
+    top, left = ((side - least) // 2 for side, least in zip(whole, size, strict=True))
+    return resized[:, top : top + size[0], left : left + size[1]].clamp(0, 1)
+
+
+def _pixels(pair: tuple[int, int] | None) -> str:
+    return "-" if pair is None else f"{pair[1]} x {pair[0]} px"
+
+
+def _title(objective: str) -> str:
+    """`class:281 (tabby)` -> tabby; `stage3.1:7` -> channel 7."""
+    kind, _, rest = objective.rpartition(":")
+    name = rest.partition(" (")[2].removesuffix(")")
+    return name or (f"class {rest}" if kind == "class" else f"channel {rest}")

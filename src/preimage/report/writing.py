@@ -1,0 +1,128 @@
+"""Writing the page of a report around its pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.images import read_image, writable_folder, written_whole
+from preimage.network import Network
+from preimage.recipes import Recipe, find_recipe
+from preimage.report.contents import drawn_classes, spread_channels, suggested_taps
+from preimage.report.making import PictureMaker, Section
+from preimage.report.plot import HEIGHT, WIDTH
+
+
+@dataclass
+class Report:
+    """What was written: the page, what is on it, how long it took, and whether Ctrl-C ended it early."""
+
+    page: Path
+    network: str
+    settings: dict[str, Any]
+    sections: list[Section]
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures were made."""
+        return sum(len(section.pictures) for section in self.sections)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `result.json` holds: plain JSON types."""
+        return {
+            "preimage": version("preimage"),
+            "torch": torch.__version__,
+            "verb": "report",
+            "page": str(self.page),
+            "network": self.network,
+            **self.settings,
+            "seconds": round(self.seconds, 1),
+            "interrupted": self.interrupted,
+            "images": [
+                {"objective": picture.objective, "score": picture.score, "file": picture.file}
+                for section in self.sections
+                for picture in section.pictures
+            ],
+        }
+
+
+def write_report(
+    network: Network,
+    folder: str | Path,
+    *,
+    photos: Sequence[str | Path] = (),
+    at: Sequence[str] | None = None,
+    units: int = 6,
+    classes: int = 12,
+    recipe: str | Recipe | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    colours: str | Path | Tensor | None = None,
+    model: str | None = None,
+    progress: bool | None = None,
+) -> Report:
+    """Write `index.html`, its pictures and `result.json` into `folder`: what the network wants to see.
+
+    photos: files; the page shows the network's answers to each, and what it wants to see for the strongest three.
+    at: taps to show units of; default: six over all depths. units: how many per tap. classes: how many, drawn by
+    `seed`. model: how the network was opened, for the page. Others: as in `preimage.maximize`. Ctrl-C ends it with
+    the pictures that are finished.
+
+    Raises `RequestError` for a photo that cannot be read, an unknown tap, or a folder that cannot be written to.
+    """
+    began = time.monotonic()
+    images = [read_image(path, network.channels) for path in photos]
+    table = network.taps()
+    chosen = suggested_taps(network) if at is None else [table[network.tap(name).name] for name in at]
+    path = writable_folder(folder)
+    (path / "images").mkdir(exist_ok=True)
+    settings = find_recipe(recipe).stretched(steps)
+    options = {"recipe": settings, "seed": seed, "colours": colours, "progress": progress}
+    maker = PictureMaker(network, path, options)
+    for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
+        maker.photo(number, Path(photo), image)
+    drawn = drawn_classes(network, classes, seed)
+    maker.classes(drawn, f"{len(drawn)} classes, drawn with seed {seed}: what the network wants to see for each.")
+    for tap in reversed(chosen):
+        maker.units(tap, spread_channels(tap, units))
+    sections = [section for section in maker.sections if section.pictures or section.photo]
+    if not sections and not maker.interrupted:
+        raise RequestError("there is nothing to show: no class labels, and no layer with units was asked for")
+    said = {"model": model or network.name, "recipe": settings.describe(), "seed": seed}
+    made = Report(path / "index.html", repr(network), said, sections, time.monotonic() - began, maker.interrupted)
+    with written_whole(path / "result.json") as file:
+        file.write_text(json.dumps(made.as_dict(), indent=1), encoding="utf-8")
+    with written_whole(made.page) as file:
+        file.write_text(_render(made, network, len(table)), encoding="utf-8")
+    return made
+
+
+def _render(made: Report, network: Network, taps: int) -> str:
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise RequestError("reports need the package jinja2: pip install 'preimage[report]'") from error
+    templates = files("preimage.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["score"] = lambda value: f"{value:.4g}"
+    return environment.from_string((templates / "page.html.j2").read_text("utf-8")).render(
+        report=made,
+        network=network,
+        taps=taps,
+        style=(templates / "page.css").read_text("utf-8"),
+        script=(templates / "page.js").read_text("utf-8"),
+        plot=(WIDTH, HEIGHT),
+        version=version("preimage"),
+    )
