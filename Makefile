@@ -29,7 +29,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	$(BIN)/python benchmarks/speed.py
+	PYTHONPATH=experiments $(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf .venv tour build dist

@@ -25,6 +25,7 @@ from preimage.network.running import Site, tensors, watching_everything
 from preimage.network.taps import token_grid
 
 Pair = tuple[int, int]
+Field = tuple[Pair, Pair | None]
 
 _POINTWISE = frozenset(
     """relu relu_ relu6 hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ selu selu_ celu celu_ gelu silu silu_ mish
@@ -93,16 +94,23 @@ class _Linearised(TorchFunctionMode):
         return func(*_double(args), **_double(kwargs))
 
     def _convolve(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        value, weight, rest = args[0], args[1], list(args[3:])
-        is_transposed = "transpose" in func.__name__
-        groups_at = 4 if is_transposed else 3
-        groups = rest[groups_at] if len(rest) > groups_at else kwargs.get("groups", 1)
-        if len(rest) > groups_at:
-            rest[groups_at] = 1
-        options = {k: v for k, v in kwargs.items() if k not in ("bias", "groups", "input", "weight")}
-        ones = value.new_ones(1, 1, *weight.shape[2:]) / math.prod(weight.shape[2:]) ** 0.5
-        channels = weight.shape[1] * groups if is_transposed else weight.shape[0]
-        return self._spread(func(self.lean(value), ones, None, *rest, **options), channels)
+        value, weight, dims = args[0], args[1], args[1].ndim - 2
+        if "transpose" in func.__name__:
+            names = ("stride", "padding", "output_padding", "groups", "dilation")
+            given = dict(zip(names, args[3:], strict=False)) | kwargs
+            channels = weight.shape[1] * given.pop("groups", 1)
+            options = {name: given[name] for name in names if name in given}
+            return self._spread(func(self.lean(value), _ones(value, weight.shape[2:]), None, **options), channels)
+        given = dict(zip(("stride", "padding", "dilation"), args[3:], strict=False)) | kwargs
+        kernel = tuple(weight.shape[2:])
+        stride, dilation = (_each(given.get(name, 1), dims) for name in ("stride", "dilation"))
+        padding = given.get("padding", 0)
+        if isinstance(padding, str):
+            reach = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
+            borders = [(r // 2, r - r // 2) for r in reach]
+        else:
+            borders = [(p, p) for p in _each(padding, dims)]
+        return self._spread(_box(self.lean(value), kernel, stride, borders, dilation), weight.shape[0])
 
     def _pool(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         value = args[0]
@@ -115,15 +123,15 @@ class _Linearised(TorchFunctionMode):
         defaults = {"kernel_size": 1, "padding": 0, "dilation": 1}
         kernel, padding, dilation = (_each(named.get(key, default), dims) for key, default in defaults.items())
         stride = _each(named.get("stride") or kernel, dims)
-        # The true pooling says how many outputs there are (ceil_mode); a convolution with ones then makes just those.
+        # The true pooling says how many outputs there are (ceil_mode); the border is made to give just as many.
         max_pool = getattr(F, f"max_pool{dims}d")
         target = max_pool(self.lean(value).detach(), kernel, stride, padding, dilation, bool(named.get("ceil_mode")))
-        ones = value.new_ones(1, 1, *kernel) / math.prod(kernel) ** 0.5
         sizes = zip(target.shape[2:], value.shape[2:], kernel, stride, padding, dilation, strict=True)
-        extra = [max(0, (out - 1) * s + d * (k - 1) + 1 - size - p) for out, size, k, s, p, d in sizes]
-        borders = [n for p, e in reversed(list(zip(padding, extra, strict=True))) for n in (p, e)]
-        pooled = getattr(F, f"conv{dims}d")(F.pad(self.lean(value), borders), ones, None, stride, 0, dilation)
-        return self._spread(pooled[tuple(slice(n) for n in target.shape)], value.shape[1])
+        borders = [(p, max(0, (out - 1) * s + d * (k - 1) + 1 - size - p)) for out, size, k, s, p, d in sizes]
+        pooled = _box(self.lean(value), kernel, stride, borders, dilation)
+        for axis, count in enumerate(target.shape):
+            pooled = pooled.narrow(axis, 0, count)
+        return self._spread(pooled, value.shape[1])
 
     def _sum(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Sums, differences and products all depend on both sides: let each be the sum."""
@@ -150,15 +158,35 @@ class _Linearised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _box(
+    lean: Tensor, kernel: Sequence[int], stride: Sequence[int], borders: Sequence[Pair], dilation: Sequence[int]
+) -> Tensor:
+    """Every output is the sum of what it sees, up to a factor that keeps the numbers of a deep network finite."""
+    if max(kernel) == 1 and max(stride) == 1 and not any(map(any, borders)):
+        return lean  # the same tensor: its field is measured once for a whole chain of 1 x 1 convolutions
+    padded = F.pad(lean, [side for pair in reversed(borders) for side in pair])
+    if max(dilation) == 1:
+        pooled: Tensor = getattr(F, f"avg_pool{len(kernel)}d")(padded, kernel, stride) * math.prod(kernel) ** 0.5
+        return pooled
+    convolved: Tensor = getattr(F, f"conv{len(kernel)}d")(padded, _ones(lean, kernel), None, stride, 0, dilation)
+    return convolved
+
+
+def _ones(like: Tensor, kernel: Sequence[int]) -> Tensor:
+    return torch.full((1, 1, *kernel), math.prod(kernel) ** -0.5).to(like)
+
+
 def receptive_fields(
     module: nn.Module, sites: Sequence[Site], channels: int, input_size: Pair, device: torch.device
-) -> list[tuple[Pair, Pair | None]]:
+) -> list[Field]:
     """The receptive field and stride (each height, width) of a central unit at every site.
 
     A unit that sees the whole input, or would see more if there were more, has the input's size. The probe is
     twice the input's size where the network allows that, so that no field is cut off by the border.
     """
-    for scale in (2, 1):
+    # Token networks are dear to probe, and their fields end at windows or at the whole image anyway.
+    is_convolutional = all(site.channel_axis == 1 for site in sites)
+    for scale in (2, 1) if is_convolutional else (1,):
         size = (input_size[0] * scale, input_size[1] * scale)
         try:
             return _measure(module, sites, channels, size, input_size, device)
@@ -170,12 +198,13 @@ def receptive_fields(
 
 def _measure(
     module: nn.Module, sites: Sequence[Site], channels: int, size: Pair, input_size: Pair, device: torch.device
-) -> list[tuple[Pair, Pair | None]]:
+) -> list[Field]:
     # Two images: in the first the central unit is asked, in the second its neighbour below and to the right.
     image = torch.ones(2, channels, *size, dtype=torch.float64, device=device, requires_grad=True)
     wanted = {(id(site.module), site.call, site.path): index for index, site in enumerate(sites)}
     calls: dict[int, int] = {}
     seen: dict[int, Tensor] = {}
+    made_by: dict[int, list[Any]] = {}
     mode = _Linearised()
 
     def note(part: nn.Module, output: Any) -> None:
@@ -186,19 +215,51 @@ def _measure(
                 continue
             axis = sites[index].channel_axis
             seen[index] = mode.lean(value) if axis == 1 else value.movedim(axis, 1).mean(1, keepdim=True)
+            made_by[index] = [fn for fn in (value.grad_fn, seen[index].grad_fn) if fn is not None]
 
     with torch.enable_grad(), watching_everything(note, module), mode:
         module(image)
-    # A convolution, its normalisation and its activation are one tensor here: ask it once.
-    fields: dict[int, tuple[Pair, Pair | None]] = {}
-    for lean in seen.values():
-        if id(lean) not in fields:
-            seed, units = _seed(lean)
+    # A convolution, its normalisation and its activation are one tensor here: ask it once. And what is computed
+    # from units that see everything sees everything: that needs no pass of its own.
+    fields: dict[int, Field] = {}
+    everything: dict[Any, tuple[Pair, Pair]] = {}
+    for index, lean in sorted(seen.items()):
+        if id(lean) in fields:
+            continue
+        seed, units = _seed(lean)
+        source = _ancestor(made_by[index], everything)
+        if source is not None:
+            fields[id(lean)] = input_size, _stride_from(source, units)
+        else:
             gradient = None
             if seed.requires_grad:
                 (gradient,) = torch.autograd.grad(seed, image, retain_graph=True, allow_unused=True)
             fields[id(lean)] = _read(gradient, units, size, input_size)
+        field, stride = fields[id(lean)]
+        if field == input_size and stride is not None:
+            everything |= dict.fromkeys(made_by[index], (units, stride))
     return [fields[id(seen[index])] if index in seen else ((0, 0), None) for index in range(len(sites))]
+
+
+def _ancestor(nodes: list[Any], known: dict[Any, tuple[Pair, Pair]]) -> tuple[Pair, Pair] | None:
+    """What is known of the first of the graph's `known` nodes that `nodes` were computed from."""
+    waiting, visited = list(nodes), set(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node in known:
+            return known[node]
+        for following, _ in node.next_functions:
+            if following is not None and following not in visited:
+                visited.add(following)
+                waiting.append(following)
+    return None
+
+
+def _stride_from(source: tuple[Pair, Pair], units: Pair) -> Pair | None:
+    if units == (1, 1):
+        return None
+    (height, width), (down, right) = source
+    return max(1, round(height / units[0])) * down, max(1, round(width / units[1])) * right
 
 
 def _seed(lean: Tensor) -> tuple[Tensor, Pair]:

@@ -25,7 +25,8 @@ class Channel(Objective):
         return frozenset({self.place})
 
     def score(self, activations: Activations) -> Tensor:
-        return activations[self.place][:, self.index].flatten(1).mean(1)
+        values = activations[self.place][:, self.index]
+        return values if values.ndim == 1 else values.flatten(1).mean(1)
 
     def bind(self, network: Network) -> Channel:
         check_channel(network, self.place.tap, self.index)

@@ -156,7 +156,7 @@ def _check_finite(trace: list[Tensor], objective: EachItsOwn) -> None:
     row, image = (int(i) for i in (~recent.isfinite()).nonzero()[0])
     step = max(0, len(trace) - _CHECK_EVERY) + row
     asked = objective.members[image]
-    taps = ", ".join(sorted(str(place) for place in asked.places()))
+    taps = ", ".join(sorted({place.tap for place in asked.places()}))
     remedy = (
         "the network gives no finite answer for the start image: check its weights, mean and std"
         if step == 0

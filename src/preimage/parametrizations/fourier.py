@@ -24,11 +24,14 @@ class Fourier(Parametrization):
         alone (P_fft). SPEC I2.
     colours: the matrix A [channels, channels]; None for independent channels.
     contrast: the factor before the sigmoid, Lucid's 1/4.
+    centred: whether each channel's mean is held at zero, so that the picture as a whole has no tint. Networks hardly
+        mind the tint, so that otherwise it drifts (towards blue, for most).
     """
 
     decay: float = 1.0
     colours: Tensor | None = None
     contrast: float = _LUCID_CONTRAST
+    centred: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,6 +44,8 @@ class Fourier(Parametrization):
         right = torch.fft.rfftfreq(self.width)[None, :]
         frequency = (down.square() + right.square()).sqrt().clamp_min(1 / max(self.height, self.width))
         scale: Tensor = self.contrast / frequency**self.decay
+        if self.centred:
+            scale[0, 0] = 0
         return scale
 
     def image(self, parameters: Tensor) -> Tensor:
@@ -50,5 +55,6 @@ class Fourier(Parametrization):
 
     def parameters(self, images: Tensor) -> Tensor:
         flat = uncoloured(logit(images), self.colours)
-        coefficients = torch.fft.rfft2(flat, norm="ortho") / self.scale.to(flat)
+        inverse = torch.where(self.scale > 0, 1 / self.scale, 0)
+        coefficients = torch.fft.rfft2(flat, norm="ortho") * inverse.to(flat)
         return torch.view_as_real(coefficients).contiguous()

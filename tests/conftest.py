@@ -1,0 +1,79 @@
+"""What all tests share: small networks with known answers, and the command line as a function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from preimage.cli import main
+
+
+@dataclass
+class Done:
+    """How a command ended and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def preimage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in an empty folder, in this process: `preimage("taps", "bundled")`."""
+
+    def run(*words: str | Path) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["preimage", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    """A user's own file with small networks in it, as a person would write it: `FILE.py:net` and others."""
+    path = tmp_path / "tiny.py"
+    path.write_text(_TINY, encoding="utf-8")
+    return str(path)
+
+
+_TINY = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+        nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4),
+    )
+    module.input_size = (32, 32)
+    module.labels = ["cat", "dog", "crane (bird)", "crane (machine)"]
+    return module.train()  # somebody forgot eval(): that is handled
+
+def nan():
+    module = net()
+    module[7].weight.data.fill_(float("nan"))
+    return module
+
+def fixed():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16 * 16, 4))
+    module.input_size = (32, 32)
+    return module
+
+def not_a_module():
+    return 7
+"""
