@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import Run
+from command import Run
 
 
 def test_taps_lists_names_and_receptive_fields(preimage: Run, tiny: str) -> None:

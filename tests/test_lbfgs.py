@@ -102,8 +102,9 @@ def test_each_image_goes_the_way_that_it_goes_alone(seed: int) -> None:
 
 
 def by_hand(points: list[Tensor], slopes: list[Tensor], history: int) -> Tensor:
-    """The direction of BFGS from whole matrices (Nocedal & Wright, 6.17): H <- (I - s y^T / s^T y) H (I - ...) + ...,
-    from (s^T y / y^T y) I of the last pair; pairs of negative curvature are left out, and all before a failed search."""
+    """The direction of BFGS, from whole matrices (Nocedal & Wright, 6.17): H <- L H L^T + s s^T / s^T y with
+    L = I - s y^T / s^T y, begun at (s^T y / y^T y) I of the last pair. Pairs of negative curvature are left out, and
+    so is all before a search that failed."""
     size = points[0].numel()
     pairs: list[tuple[Tensor, Tensor] | None] = []
     for (v, g), (new, new_g) in itertools.pairwise(zip(points, slopes, strict=True)):
@@ -123,10 +124,10 @@ def by_hand(points: list[Tensor], slopes: list[Tensor], history: int) -> Tensor:
 
 
 @few
-@given(seeds, st.sampled_from([1, 2, 5, 100]), st.sampled_from([1, 2, 4, 25]))
+@given(seeds, st.sampled_from([2, 5, 100]), st.sampled_from([1, 2, 25]))
 def test_every_direction_is_that_of_bfgs(seed: int, history: int, evaluations: int) -> None:
     """Short searches leave the Wolfe conditions unmet, so that negative curvature and failures come up too."""
-    count = 3
+    count = 10
     points = climbed(wavy, 2 * normal(seed, count, 4), 10, LBFGS(history=history, evaluations=evaluations))
     slopes = [evaluated(wavy)(v)[1] for v in points]
     for k, (before, after) in enumerate(itertools.pairwise(points)):
@@ -139,16 +140,16 @@ def test_every_direction_is_that_of_bfgs(seed: int, history: int, evaluations: i
 
 
 def test_after_a_search_that_fails_it_starts_again_from_the_gradient() -> None:
-    """On a gentle slope it learns to take huge steps; eight looks do not find back from one to the ridge ahead."""
+    """On a gentle slope it learns to take huge steps; six looks do not find back from one to the ridge ahead."""
 
     def ridge(v: Tensor) -> Tensor:
         x = v[:, 0]
         return torch.where(x < 1, x - 1e-6 * x**2, 1 - 1e-6 - 1e6 * (x - 1))
 
-    points = climbed(ridge, torch.tensor([[-10.0]], dtype=torch.float64), 20, LBFGS(evaluations=8))
-    steps = torch.stack(points).diff(dim=0)[:, 0, 0]
-    assert (steps == 0).any()  # a search did fail
-    assert points[-1].item() == pytest.approx(1, abs=1e-2)
+    points = climbed(ridge, torch.tensor([[-100.0]], dtype=torch.float64), 20, LBFGS(evaluations=6))
+    reached = torch.stack(points)[:, 0, 0]
+    assert ((reached.diff() == 0) & (reached[1:] < 0)).any()  # a search did fail on the way
+    assert reached[-1].item() == pytest.approx(1, abs=1e-2)
 
 
 def test_rosenbrock() -> None:
@@ -176,11 +177,11 @@ def test_a_kink_at_the_maximum_is_reached(seed: int) -> None:
     def kinked(v: Tensor) -> Tensor:
         return -(weight * (v - centre).abs()).sum(1)
 
-    points = climbed(kinked, centre + normal(seed + 2, 3, 2), 40)
+    points = climbed(kinked, centre + normal(seed + 2, 3, 2), 60)
     values = torch.stack([kinked(v) for v in points])
     assert torch.isfinite(values).all()
     assert (values.diff(dim=0) >= 0).all()
-    assert (values[-1] > -1e-8).all()
+    assert (values[-1] > 1e-6 * values[0]).all()
 
 
 def test_one_dimensional_absolute_value_is_reached_to_the_last_digits() -> None:

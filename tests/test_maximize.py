@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +98,12 @@ def test_every_recipe_makes_images_of_what_was_asked(name: str | None) -> None:
     assert result.objectives == ["0:1", "class:0 (tabby)", "class:2 (shark)"]
     assert not result.interrupted
     assert result.snapshots == []
-    assert (result.scores > result.trace[0]).all()  # six steps of any recipe climb these
+
+
+@pytest.mark.parametrize("name", [None, "fourier", "plain"])
+def test_every_recipe_climbs(name: str | None) -> None:
+    short, longer = (maximize(net(), ["0:1", "3:2", "class:tabby"], recipe=name, steps=n).scores for n in (1, 50))
+    assert (longer > short).all()
 
 
 @pytest.mark.parametrize("kind", [pixels, sigmoid, fourier])
@@ -488,6 +495,18 @@ def test_progress_goes_to_standard_error_and_only_to_a_terminal_unless_asked(
     assert said.out == ""
     assert ("/8" in said.err) == shown  # two batches of four steps
     assert bool(said.err) == shown
+
+
+def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    maximize(net(), "0:0", recipe=SHORT, progress=False)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    maximize(net(), "0:0", recipe=SHORT)
+    assert "/4" in sys.stderr.getvalue()  # type: ignore[attr-defined]
 
 
 def test_objects_strings_and_sequences_of_both_are_taken() -> None:

@@ -206,6 +206,29 @@ def test_random_parameters_have_the_power_spectrum_of_their_decay(decay: float, 
 
 
 @few
+@given(seeds, channel_counts, st.integers(1, 7), st.integers(1, 7))
+def test_centred_images_have_no_tint_and_nothing_else_changes(
+    seed: int, channels: int, height: int, width: int
+) -> None:
+    """Before the sigmoid each channel's mean is zero, also behind a colour matrix, and nothing pulls at it."""
+    free = Fourier(channels, height, width, colours=colour_matrix(channels))
+    centred = Fourier(channels, height, width, colours=colour_matrix(channels), centred=True)
+    v = (0.1 * normal(seed, 2, *free.shape)).requires_grad_(True)
+    flat, other = torch.logit(centred.image(v)), torch.logit(free.image(v))
+    assert flat.mean((2, 3)).abs().max() < 1e-9
+    torch.testing.assert_close(flat, other - other.mean((2, 3), keepdim=True), rtol=1e-7, atol=1e-8)
+    (slope,) = torch.autograd.grad(centred.image(v).sin().sum(), v)
+    assert torch.equal(slope[:, :, 0, 0], torch.zeros_like(slope[:, :, 0, 0]))
+    found = centred.parameters(centred.image(v.detach()))
+    assert found.isfinite().all()
+    torch.testing.assert_close(centred.image(found), centred.image(v.detach()), rtol=1e-5, atol=1e-6)
+    tinted = torch.sigmoid(flat.detach() + 0.5)
+    torch.testing.assert_close(
+        centred.image(centred.parameters(tinted)), centred.image(v.detach()), rtol=1e-5, atol=1e-6
+    )
+
+
+@few
 @given(seeds, channel_counts)
 def test_colours_mix_the_channels_before_the_sigmoid(seed: int, channels: int) -> None:
     colours = colour_matrix(channels)

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import preimage as pi
-from conftest import Run
+from command import Run
 from preimage.report import suggested_taps, write_report
 from preimage.report.making import centre_crop
 from preimage.report.plot import HEIGHT, WIDTH, sparkline

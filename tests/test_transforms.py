@@ -31,6 +31,7 @@ ALL: list[Transform] = [
     Crop(9, 8),
     Affine(zoom=(0.5, 3), shift=0.3, rotation=180),
     Affine(zoom=(0.5, 3), shift=0.3, rotation=45, interpolation="nearest", border="replicate"),
+    Affine(zoom=(0.9, 1.1), rotation=5, mirror=True),
     rescale(0.7, 1.4),
     rescale(0.7, 1.4, "nearest"),
     rotate(30),
@@ -278,6 +279,30 @@ def test_oblong_images_turn_without_being_sheared(seed: int) -> None:
     expected = torch.rot90(images[:, :, :, 4:10], int(sign), dims=(2, 3))
     torch.testing.assert_close(quarter[:, :, :, 4:10], expected, rtol=0, atol=1e-8)
     torch.testing.assert_close(turned(180, seed, images)[0], images.flip(2, 3), rtol=0, atol=1e-8)
+
+
+def test_mirrored_views_are_mirrored_half_of_the_time_and_otherwise_the_same() -> None:
+    images, random, draws = normal(0, 1, 3, 7, 8), generator(0), 400
+    transform, mirrored = Affine(mirror=True), 0
+    for _ in range(draws):
+        seen = transform.draw(random)(images)
+        is_mirrored = bool((seen - images).abs().max() > 0.1)
+        torch.testing.assert_close(seen, images.flip(3) if is_mirrored else images, rtol=1e-12, atol=1e-12)
+        mirrored += is_mirrored
+    assert abs(mirrored / draws - 0.5) < 5 * 0.5 / math.sqrt(draws)
+
+
+def test_mirrored_views_turn_and_magnify_like_others() -> None:
+    height, width = 20, 32
+    for seed in range(20):
+        linear, offset = where(Affine(zoom=(1.0, 2.0), shift=0.2, rotation=30, mirror=True), seed, height, width)
+        linear[0] *= np.sign(np.linalg.det(linear))  # undo the exchange of left and right in the picture
+        zoom = 1 / math.sqrt(np.linalg.det(linear))
+        assert np.allclose(linear.T @ linear, np.eye(2) / zoom**2, atol=1e-9)
+        assert 1 - 1e-9 <= zoom <= 2 + 1e-9
+        assert abs(math.degrees(math.atan2(linear[1, 0], linear[0, 0]))) <= 30 + 1e-6
+        assert abs(offset[0]) <= 0.2 * width + 1e-9
+        assert abs(offset[1]) <= 0.2 * height + 1e-9
 
 
 @few

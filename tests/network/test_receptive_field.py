@@ -534,6 +534,14 @@ def test_pooling_to_one_position() -> None:
     assert (tap.receptive_field, tap.stride) == ((31, 31), None)
 
 
+def test_strides_behind_what_sees_everything() -> None:
+    """They follow from the strides of the layers, not from how much smaller the maps become without padding."""
+    layers = [conv(1, 1, 17, stride=4), conv(1, 1, 5), conv(1, 1, 7, padding=0), conv(1, 1, 1)]
+    table = Network(nn.Sequential(*layers), 32).taps()
+    assert [table[str(i)].receptive_field for i in range(4)] == [(17, 17), (32, 32), (32, 32), (32, 32)]
+    assert [table[str(i)].stride for i in range(4)] == [(4, 4)] * 4
+
+
 def test_one_row() -> None:
     """Pooled over the height only (text lines): one row of positions."""
     tap = row(Fn(lambda s, x: s.c(x).mean(2, keepdim=True), c=conv(3, 4)), (16, 32))

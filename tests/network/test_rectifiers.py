@@ -61,7 +61,7 @@ def check(call: Two, before: Two, parts: list[nn.Module] | None = None, axis: in
     axis: where the channels are.
     """
     torch.manual_seed(0)
-    net = Network(Net(call, parts).eval(), 6)
+    net = Network(Net(call, parts).eval().requires_grad_(False), 6)
     images, a, b = inputs(net)
     values = net.run(images, [BEFORE, AFTER, Place("output")])
     expected_after = call(a.clone(), b.clone()).movedim(axis, 1)
@@ -324,7 +324,7 @@ def test_dead_unit_written_into(name: str) -> None:
 def test_gradient_before_the_relu() -> None:
     """It is the gradient of the same network without its last ReLU."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)).eval()
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)).eval().requires_grad_(False)
     net = Network(module, 6)
     images = torch.rand(2, 3, 6, 6, requires_grad=True)
     (ours,) = torch.autograd.grad(net.run(images, ["2"])[Place("2")].square().sum(), images)
@@ -430,7 +430,7 @@ def programs(draw: st.DrawFn) -> list[str]:
 @given(programs(), st.integers(0, 2**31))
 def test_random_programs(ops: list[str], seed: int) -> None:
     torch.manual_seed(seed)
-    module = Program(ops).eval()
+    module = Program(ops).eval().requires_grad_(False)
     net = Network(module, 6, channels=3)
     images = torch.randn(2, 3, 6, 6)
     with torch.no_grad():

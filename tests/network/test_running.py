@@ -312,7 +312,12 @@ def test_half_of_the_preprocessing(given_mean: tuple[float] | None, given_std: t
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtypes(dtype: torch.dtype) -> None:
     """The module computes in its own type; values come as float32, gradients in the images' type."""
-    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()).to(dtype).eval()
+    module = (
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        .to(dtype)
+        .eval()
+        .requires_grad_(False)
+    )
     net = Network(module, 6)
     images = torch.rand(2, 3, 6, 6, requires_grad=True)
     values = net.run(images, ["0", "output", Place("output", True)])
@@ -328,7 +333,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_any_size_and_number(size: tuple[int, int], count: int) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    module.append(nn.Linear(4, 5)).eval()
+    module.append(nn.Linear(4, 5)).eval().requires_grad_(False)
     net, images = Network(module, 6), torch.rand(count, 3, *size)
     values = net.run(images, ["0", "1", "output"])
     assert values[Place("1")].shape == (count, 4, *size)
@@ -349,7 +354,7 @@ VIEWS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", VIEWS)
 def test_views(name: str) -> None:
     """Networks written with `view`, which demands a memory layout, run as they do without us."""
-    module = Fn(VIEWS[name], c=nn.Conv2d(3, 4, 1), l=nn.Linear(144, 5)).eval()
+    module = Fn(VIEWS[name], c=nn.Conv2d(3, 4, 1), l=nn.Linear(144, 5)).eval().requires_grad_(False)
     images = torch.rand(2, 3, 6, 6)
     values = Network(module, 6).run(images, ["output"])[Place("output")]
     torch.testing.assert_close(values, module(images))
@@ -419,7 +424,7 @@ def test_randomness_is_not_used_up() -> None:
 
 
 def test_two_dimensional_outputs() -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 7), nn.ReLU(), nn.Linear(7, 5)).eval()
+    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 7), nn.ReLU(), nn.Linear(7, 5)).eval().requires_grad_(False)
     net, images = Network(module, 4), torch.rand(3, 3, 4, 4)
     values = net.run(images, ["1", "2", Place("2", True), "output"])
     assert values[Place("1")].shape == (3, 7)
@@ -430,7 +435,9 @@ def test_two_dimensional_outputs() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_gray_and_many_channels(channels: int) -> None:
-    module = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(2)).eval()
+    module = (
+        nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(2)).eval().requires_grad_(False)
+    )
     net, images = Network(module, 6), torch.rand(2, channels, 6, 6)
     values = net.run(images, ["0", Place("output", True)])
     assert net.taps()["output"].receptive_field == (4, 4)
@@ -454,7 +461,7 @@ class Swin(nn.Module):
 
 
 def test_channels_last_network() -> None:
-    module = Swin().eval()
+    module = Swin().eval().requires_grad_(False)
     net, images = Network(module, (12, 8)), torch.rand(2, 3, 12, 8)
     shapes = {tap.name: tap.shape for tap in net.taps()}
     assert shapes == {
@@ -496,7 +503,7 @@ def test_failure_inside_gets_through() -> None:
 def test_networks_one_inside_the_other() -> None:
     """A module may be opened twice, and a part of it too."""
     inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(True))
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), inner).eval()
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), inner).eval().requires_grad_(False)
     outer, part, images = Network(module, 6), Network(inner, 6), torch.rand(2, 3, 6, 6)
     values = outer.run(images, ["0", "1.0", "1"])
     again = part.run(values[Place("0")], ["0", "output"])

@@ -136,7 +136,7 @@ def test_several_outputs(name: str) -> None:
 
 def test_submodule_called_output() -> None:
     """`output` is the network's own output, also where a part of the network has that name."""
-    module = Fn(lambda s, x: s.output(x.mean((2, 3))).softmax(1), output=nn.Linear(3, 5)).eval()
+    module = Fn(lambda s, x: s.output(x.mean((2, 3))).softmax(1), output=nn.Linear(3, 5)).eval().requires_grad_(False)
     net, images = Network(module, 8, channels=3), torch.rand(2, 3, 8, 8)
     assert torch.equal(net.run(images, ["output"])[Place("output")], module(net.prepare(images)))
 
@@ -202,7 +202,7 @@ LAST: dict[str, Callable[[Any, Tensor], Tensor]] = {
 def test_channels_last(name: str, size: tuple[int, int]) -> None:
     """[N, H, W, C], also where a side is as long as there are channels, so that the shape does not tell."""
     linear = {"l": nn.Linear(3, 4), "two": nn.Linear(3, 2), "three": nn.Linear(3, 3), "wide": nn.Linear(3, 8)}
-    module = Fn(LAST[name], c=nn.Conv2d(3, 4, 1), n=nn.LayerNorm(4), **linear).eval()
+    module = Fn(LAST[name], c=nn.Conv2d(3, 4, 1), n=nn.LayerNorm(4), **linear).eval().requires_grad_(False)
     net = Network(module, size)
     tap = net.tap("output")
     assert (tap.shape, tap.channels) == ((4, *size), 4)
@@ -227,7 +227,7 @@ SECOND: dict[str, Callable[[Any, Tensor], Tensor]] = {
 @pytest.mark.parametrize("size", [(4, 4), (6, 8)])
 @pytest.mark.parametrize("name", SECOND)
 def test_channels_second(name: str, size: tuple[int, int]) -> None:
-    module = Fn(SECOND[name], c=nn.Conv2d(3, 4, 1), l=nn.Linear(3, 4), n=nn.LayerNorm(4)).eval()
+    module = Fn(SECOND[name], c=nn.Conv2d(3, 4, 1), l=nn.Linear(3, 4), n=nn.LayerNorm(4)).eval().requires_grad_(False)
     net = Network(module, size)
     assert net.tap("output").shape == (4, *size)
     images = torch.rand(2, 3, *size)
@@ -251,7 +251,7 @@ def test_tokens(name: str) -> None:
     """[N, tokens, C] and [N, C, tokens]."""
     call, is_last = TOKENS[name]
     parts = {"c": nn.Conv2d(3, 4, 1), "l": nn.Linear(3, 4), "n": nn.LayerNorm(4), "f": nn.Flatten(2)}
-    module = Fn(call, **parts, m=nn.Linear(16, 16)).eval()
+    module = Fn(call, **parts, m=nn.Linear(16, 16)).eval().requires_grad_(False)
     net = Network(module, 4)
     images = torch.rand(2, 3, 4, 4)
     plain = module(net.prepare(images))

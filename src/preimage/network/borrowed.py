@@ -19,8 +19,8 @@ def borrowed(module: nn.Module) -> Iterator[None]:
     """
     flags = [(part, part.training) for part in module.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    buffers = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
-    saved = {id(b): (b._version, b.detach().clone()) for _, held in buffers for b in held.values() if b is not None}
+    buffers = [(part, dict(part._buffers), set(part._non_persistent_buffers_set)) for part in module.modules()]
+    saved = {id(b): (b._version, b.detach().clone()) for _, held, _ in buffers for b in held.values() if b is not None}
     # The fused attention kernels skip the modules inside them, and then nothing could be tapped there.
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -36,13 +36,16 @@ def borrowed(module: nn.Module) -> Iterator[None]:
             part.training = training
         for parameter, needed in gradients:
             parameter.requires_grad_(needed)
-        for part, held in buffers:
+        for part, held, not_saved in buffers:
             _restore(part, held, saved)
+            part._non_persistent_buffers_set.intersection_update(not_saved)
 
 
 def _restore(part: nn.Module, held: dict[str, Tensor | None], saved: dict[int, tuple[int, Tensor]]) -> None:
-    part._buffers.clear()
-    part._buffers.update(held)
+    now = part._buffers
+    if now.keys() != held.keys() or any(now[name] is not buffer for name, buffer in held.items()):
+        now.clear()
+        now.update(held)
     for buffer in held.values():
         if buffer is None:
             continue

@@ -51,8 +51,10 @@ class ChannelAxes(TorchFunctionMode):
             return rest.index(axis) if axis in rest else None
         if name in ("transpose", "swapaxes") and len(rest) == 2:
             return {rest[0]: rest[1], rest[1]: rest[0]}.get(axis, axis)
-        if name == "flatten" and rest:
-            return axis if axis < rest[0] else None
+        if name in ("flatten", "reshape", "view", "unflatten"):
+            if axis == source.ndim - 1 and out.shape[-1] == source.shape[-1]:
+                return out.ndim - 1
+            return axis if out.shape[: axis + 1] == source.shape[: axis + 1] else None
         kept = out.ndim == source.ndim and (out.shape[axis] == source.shape[axis] or name.startswith("cat"))
         return axis if kept else None
 

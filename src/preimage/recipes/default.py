@@ -16,7 +16,7 @@ def _fourier(channels: int, height: int, width: int, colours: Tensor | None) -> 
 
 
 # From twice as close to half as far: the object has to be whole, and its parts have to hold on their own.
-_VIEW = (Affine(zoom=(1 / 1.8, 2.0), shift=0.2, rotation=15), ColourJitter(contrast=0.3, brightness=0.09))
+_VIEW = (Affine(zoom=(1 / 1.8, 2.0), shift=0.2, rotation=15, mirror=True), ColourJitter(contrast=0.5, brightness=0.15))
 
 DEFAULT = Recipe(
     "default",

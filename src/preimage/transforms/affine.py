@@ -26,6 +26,7 @@ class Affine(Transform):
     shift: how far the view's centre may move from the image's, as a share of the image's size.
     rotation: by up to so many degrees either way.
     border: `reflect`, `replicate` or `black`.
+    mirror: whether left and right are exchanged half of the time.
     """
 
     zoom: tuple[float, float] = (1.0, 1.0)
@@ -33,6 +34,7 @@ class Affine(Transform):
     rotation: float = 0.0
     interpolation: Interpolation = "bilinear"
     border: Literal["reflect", "replicate", "black"] = "reflect"
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.zoom[0] <= self.zoom[1]:
@@ -44,11 +46,13 @@ class Affine(Transform):
         # grid_sample counts from -1 to 1, so a share of the whole size is twice that.
         down, right = (2 * uniform(-self.shift, self.shift, generator) for _ in range(2))
         cos, sin = extent * math.cos(angle), extent * math.sin(angle)
+        side = -1 if self.mirror and uniform(0, 1, generator) < 0.5 else 1
 
         def view(images: Tensor) -> Tensor:
             height, width = images.shape[2:]
             # Rotation happens in pixels, not in shares of the sides.
-            matrix = [[cos, -sin * height / width, right], [sin * width / height, cos, down]]
+            across, along = [cos, -sin * height / width, right], [sin * width / height, cos, down]
+            matrix = [[side * number for number in across], along]
             grid = F.affine_grid(images.new_tensor([matrix]), [1, 1, height, width], align_corners=False)
             return F.grid_sample(
                 images,
