@@ -4,52 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from preimage.errors import RequestError
 
 
 @contextmanager
 def borrowed(module: nn.Module) -> Iterator[None]:
     """Within the block the module is in evaluation mode and its parameters need no gradient.
 
-    Afterwards (also after an exception or Ctrl-C) training flags, `requires_grad` and buffers are as they were.
-    Flags are set one by one, not through `module.eval()`: modules may override `train` with side effects.
-    Nothing is replaced, so hooks, dtype and device never change in the first place.
+    Afterwards (also after an exception or Ctrl-C) training flags, `requires_grad`, parameters, buffers and other
+    tensors of every part are as they were. Flags are set one by one, not through `module.eval()`: modules may
+    override `train` with side effects. Nothing is replaced, so hooks, dtype and device never change.
+
+    Raises `RequestError` for a module whose weights do not exist yet (lazy) or cannot be given back (made in
+    inference mode).
     """
-    flags = [(part, part.training) for part in module.modules()]
+    weights = [*module.parameters(), *module.buffers()]
+    if any(is_lazy(weight) for weight in weights):
+        raise RequestError(f"{type(module).__name__} has lazy parts without weights; run it once on real data first")
+    if any(weight.is_inference() for weight in weights):
+        raise RequestError(f"{type(module).__name__} was made in torch.inference_mode(); make it outside of that")
+    parts = [_Part.of(part) for part in module.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    buffers = [(part, dict(part._buffers), set(part._non_persistent_buffers_set)) for part in module.modules()]
-    saved = {id(b): (b._version, b.detach().clone()) for _, held, _ in buffers for b in held.values() if b is not None}
     # The fused attention kernels skip the modules inside them, and then nothing could be tapped there.
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        for part, _ in flags:
-            part.training = False
+        for part in parts:
+            part.module.training = False
         for parameter, _ in gradients:
             parameter.requires_grad_(False)
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
-        for part, training in flags:
-            part.training = training
+        for part in parts:
+            part.give_back()
         for parameter, needed in gradients:
             parameter.requires_grad_(needed)
-        for part, held, not_saved in buffers:
-            _restore(part, held, saved)
-            part._non_persistent_buffers_set.intersection_update(not_saved)
 
 
-def _restore(part: nn.Module, held: dict[str, Tensor | None], saved: dict[int, tuple[int, Tensor]]) -> None:
-    now = part._buffers
-    if now.keys() != held.keys() or any(now[name] is not buffer for name, buffer in held.items()):
+@dataclass
+class _Part:
+    """One part of the module and everything of it that a run may change."""
+
+    module: nn.Module
+    training: bool
+    attributes: dict[str, Any]
+    parameters: dict[str, Tensor | None]
+    buffers: dict[str, Tensor | None]
+    not_saved: set[str]
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, part: nn.Module) -> _Part:
+        held = dict(part._buffers)
+        values = {name: buffer.detach().clone() for name, buffer in held.items() if buffer is not None}
+        not_saved = set(part._non_persistent_buffers_set)
+        return cls(part, part.training, dict(vars(part)), dict(part._parameters), held, not_saved, values)
+
+    def give_back(self) -> None:
+        part = self.module
+        part.training = self.training
+        # Hooks that compute a weight (spectral and weight norm, pruning) leave a new tensor on the part, and networks
+        # keep activations there, with the whole graph behind them.
+        now = vars(part)
+        for name in now.keys() | self.attributes.keys():
+            value, before = now.get(name), self.attributes.get(name)
+            if value is before or not (isinstance(value, Tensor) or isinstance(before, Tensor)):
+                continue
+            if name in self.attributes:
+                now[name] = before
+            else:
+                del now[name]
+        _put_back(part._parameters, self.parameters)
+        _put_back(part._buffers, self.buffers)
+        part._non_persistent_buffers_set.intersection_update(self.not_saved)
+        for name, value in self.values.items():
+            buffer = self.buffers[name]
+            if buffer is not None and not torch.equal(buffer, value):
+                with torch.no_grad():
+                    buffer.copy_(value)
+
+
+def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
+    if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
         now.clear()
-        now.update(held)
-    for buffer in held.values():
-        if buffer is None:
-            continue
-        version, value = saved[id(buffer)]
-        if buffer._version != version:
-            with torch.no_grad():
-                buffer.copy_(value)
+        now.update(before)

@@ -75,13 +75,14 @@ def _from_file(path: Path, name: str) -> nn.Module:
     assert spec is not None and spec.loader is not None
     code = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = code  # dataclasses and pickles look their module up there
-    sys.path.insert(0, str(path.parent.resolve()))  # the file may import its neighbours, as when run as a script
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)  # the file may import its neighbours, as when run as a script
     try:
         spec.loader.exec_module(code)
-    except Exception as error:
-        raise RequestError(f"'{path}' cannot be run: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise RequestError(f"'{path}' cannot be run: {_in_one_line(error)}") from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(folder)
     if not hasattr(code, name):
         known = [key for key, value in vars(code).items() if callable(value) and not key.startswith("_")]
         close = nearest(name, known) or known[:6]
@@ -94,11 +95,15 @@ def _called(factory: Callable[[], Any], what: str) -> nn.Module:
         return factory
     try:
         module = factory()
-    except Exception as error:
-        raise RequestError(f"'{what}' failed when called: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise RequestError(f"'{what}' failed when called: {_in_one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise RequestError(f"'{what}' must give a torch.nn.Module, but gave {type(module).__name__}")
     return module
+
+
+def _in_one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -108,13 +113,12 @@ def _from_torchvision(name: str) -> tuple[nn.Module, dict[str, Any]]:
     weights = models.get_model_weights(name).DEFAULT
     preset = weights.transforms()
     module = _downloaded(lambda: models.get_model(name, weights=weights), f"torchvision:{name}")
-    found = {
-        "name": name,
-        "input_size": tuple(preset.crop_size) * (2 if len(preset.crop_size) == 1 else 1),
-        "mean": preset.mean,
-        "std": preset.std,
-        "labels": weights.meta.get("categories"),
-    }
+    found = {"name": name, "labels": weights.meta.get("categories")}
+    # Presets of classifiers say these; those of detectors and segmenters leave some out.
+    found |= {key: getattr(preset, key) for key in ("mean", "std") if getattr(preset, key, None) is not None}
+    side = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None)
+    if side:
+        found["input_size"] = (side[0], side[-1]) if isinstance(side, (list, tuple)) else (side, side)
     return module.eval(), found
 
 

@@ -19,13 +19,16 @@ from torch.utils.weak import WeakIdKeyDictionary
 # them because max and ReLU commute; average pooling is not.
 TRANSPARENT = frozenset(
     """cat concat concatenate add add_ __add__ __radd__ __iadd__ max_pool1d max_pool2d max_pool3d
-    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d dropout dropout1d dropout2d dropout3d feature_dropout
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d_with_indices max_pool2d_with_indices
+    max_pool3d_with_indices adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices
+    adaptive_max_pool3d_with_indices dropout dropout1d dropout2d dropout3d feature_dropout
     alpha_dropout flatten view reshape permute transpose contiguous clone unsqueeze squeeze chunk split
-    __getitem__ movedim swapaxes channel_shuffle unflatten""".split()
+    __getitem__ movedim moveaxis swapaxes channel_shuffle unflatten stack unbind expand expand_as repeat view_as
+    """.split()
 )
 _ALWAYS_RECTIFY = frozenset({"relu", "relu_", "relu6"})
 _RECTIFY_FROM_ZERO = {"hardtanh": 1, "hardtanh_": 1, "clamp": 1, "clamp_": 1, "clip": 1, "clip_": 1}
-_RECTIFY_FROM_ZERO |= {"clamp_min": 1, "clamp_min_": 1, "threshold": 1, "threshold_": 1}
+_RECTIFY_FROM_ZERO |= {"clamp_min": 1, "clamp_min_": 1, "threshold": 1, "threshold_": 1, "_threshold": 1}
 _LOWER_BOUND = ("min", "min_val", "threshold")
 
 
@@ -37,6 +40,8 @@ def is_rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
     if position is None:
         return False
     bound = args[position] if len(args) > position else next((kwargs[k] for k in _LOWER_BOUND if k in kwargs), None)
+    if "threshold" in name and (args[2] if len(args) > 2 else kwargs.get("value")) != 0:
+        return False  # what lies below is not cut off but set to another value
     return isinstance(bound, (int, float)) and bound == 0
 
 
@@ -67,11 +72,11 @@ class BeforeRectifiers(TorchFunctionMode):
     def _find(self, value: Tensor) -> tuple[Tensor, frozenset[int]] | None:
         entry = self._known.get(value)
         # An in-place change after we looked makes what we remember wrong; the version tells.
-        return None if entry is None or entry[0] != value._version else entry[1:]
+        return None if entry is None or entry[0] != _version(value) else entry[1:]
 
     def _remember(self, out: Any, before: Any, origin: frozenset[int]) -> None:
         if isinstance(out, Tensor):
-            self._known[out] = (out._version, before, origin)
+            self._known[out] = (_version(out), before, origin)
         elif isinstance(out, (tuple, list)):
             for one, value in zip(out, before, strict=True):
                 self._remember(one, value, origin)
@@ -83,7 +88,7 @@ class BeforeRectifiers(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if is_rectifier(name, args, kwargs):
             return self._rectify(func, args, kwargs)
-        if name in TRANSPARENT and args:
+        if name in TRANSPARENT:
             return self._pass_through(func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -113,14 +118,19 @@ class BeforeRectifiers(TorchFunctionMode):
                 return type(argument)([without(one, False) for one in argument])
             return argument
 
-        if not any(self._find(one) for argument in args for one in _tensors(argument)):
+        if not any(self._find(one) for argument in (*args, *kwargs.values()) for one in _tensors(argument)):
             return func(*args, **kwargs)
         replaced = [without(argument, index == 0) for index, argument in enumerate(args)]
-        before = func(*replaced, **kwargs)
+        before = func(*replaced, **{key: without(argument, False) for key, argument in kwargs.items()})
         out = func(*args, **kwargs)
         if out is not None:
             self._remember(out, before, origin)
         return out
+
+
+def _version(value: Tensor) -> int:
+    """How often a tensor was written to; tensors of inference mode do not count, but nobody climbs through them."""
+    return 0 if value.is_inference() else value._version
 
 
 def _tensors(argument: Any) -> list[Tensor]:
