@@ -49,7 +49,7 @@ def read_image(path: str | Path, channels: int = 3) -> Tensor:
                     raise RequestError(
                         f"'{path}' is {file.width} x {file.height}; more than {MAX_PIXELS:,} pixels are refused"
                     )
-                array = np.array(file.convert(_MODES[channels]))
+                array = np.array(_eight_bits(file, path).convert(_MODES[channels]))
     except FileNotFoundError as error:
         raise RequestError(f"there is no image file '{path}'") from error
     except Image.DecompressionBombError as error:
@@ -61,6 +61,15 @@ def read_image(path: str | Path, channels: int = 3) -> Tensor:
             raise
         raise RequestError(f"'{path}' cannot be read: {error}") from error
     return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1).float() / 255
+
+
+def _eight_bits(file: Image.Image, path: str | Path) -> Image.Image:
+    """Pillow clips 16-bit grey values instead of scaling them, and knows no range for 32-bit ones."""
+    if file.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(file, dtype=np.uint32) * 255 // 65535).astype(np.uint8))
+    if file.mode in ("I", "F"):
+        raise RequestError(f"'{path}' has 32-bit values, whose range is not known; save it with 8 or 16 bits")
+    return file
 
 
 def to_pil(image: Tensor) -> Image.Image:

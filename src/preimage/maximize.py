@@ -13,12 +13,16 @@ from tqdm import tqdm
 from preimage.errors import RequestError
 from preimage.network import Network
 from preimage.objectives import EachItsOwn, Objective, resolve
-from preimage.optimization import Climb, climb
+from preimage.optimization import Climb, check_finite, climb
 from preimage.parametrizations import PHOTOGRAPHS, Parametrization, measured_colours
 from preimage.recipes import Recipe, find_recipe
 from preimage.result import Result
 
 _BATCH = 16
+_REPETITION = 1_000_003
+"""How far apart the seeds of two images with the same objective are."""
+_VIEWS = 500_001
+"""How far the seed of the views is from that of the images."""
 
 
 def maximize(
@@ -56,12 +60,15 @@ def maximize(
         raise RequestError(f"batch_size must be at least 1, not {batch_size}")
     if snapshot_every is not None and snapshot_every < 1:
         raise RequestError(f"snapshot_every must be at least 1, not {snapshot_every}")
+    if not 0 <= seed < 2**62:
+        raise RequestError(f"a seed is a whole number from 0 to 2^62 - 1, not {seed}")
     settings = find_recipe(recipe).stretched(steps)
     members = resolve(objectives, network)
     height, width = _size(network, size)
     network.check_size((height, width))
     parametrization = settings.parametrization(network.channels, height, width, _colours(colours, network.channels))
-    starts = _starts(members, parametrization, seed)
+    generators = _generators(members, seed)
+    starts = [parametrization.start(generator) for generator in generators]
     batches = _batches(members, batch_size)
     climbs: list[tuple[list[int], Climb]] = []
     hidden = None if progress is None else not progress
@@ -69,14 +76,15 @@ def maximize(
         for indices in batches:
             asked = EachItsOwn(tuple(members[i] for i in indices))
             start = torch.stack([starts[i] for i in indices]).to(network.device)
-            generator = torch.Generator().manual_seed(seed)
+            views = torch.Generator().manual_seed(seed + _VIEWS)
             reached = climb(
                 network,
                 asked,
                 parametrization,
                 start,
                 settings.stages,
-                generator,
+                views,
+                noise=[generators[i] for i in indices],
                 snapshot_every=snapshot_every,
                 on_step=bar.update,
             )
@@ -87,6 +95,7 @@ def maximize(
         "verb": "maximize",
         "network": repr(network),
         "recipe": settings.describe(),
+        "parametrization": parametrization.describe(),
         "size": [height, width],
         "seed": seed,
         "batch_size": batch_size,
@@ -98,10 +107,10 @@ def maximize(
 def _size(network: Network, size: int | tuple[int, int] | None) -> tuple[int, int]:
     if size is None:
         return network.input_size
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise RequestError(f"a size is a number of pixels above zero, not {size}")
-    return height, width
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise RequestError(f"a size is one side or (height, width), in whole pixels above zero, not {size}")
+    return sides[0], sides[1]
 
 
 def _colours(asked: str | Path | Tensor | None, channels: int) -> Tensor | None:
@@ -113,19 +122,14 @@ def _colours(asked: str | Path | Tensor | None, channels: int) -> Tensor | None:
     return matrix
 
 
-def _starts(members: Sequence[Objective], parametrization: Parametrization, seed: int) -> list[Tensor]:
-    """Where each image starts: the same for all objectives, and another for each repetition of the same one."""
-    seen: dict[str, int] = defaultdict(int)
-    drawn: dict[int, Tensor] = {}
-    starts = []
+def _generators(members: Sequence[Objective], seed: int) -> list[torch.Generator]:
+    """The randomness of each image: the same for all objectives, and another for each repetition of the same one."""
+    seen: dict[Objective, int] = defaultdict(int)
+    generators = []
     for member in members:
-        repetition = seen[str(member)]
-        seen[str(member)] += 1
-        if repetition not in drawn:
-            generator = torch.Generator().manual_seed(seed + 1_000_003 * repetition)
-            drawn[repetition] = parametrization.start(generator)
-        starts.append(drawn[repetition])
-    return starts
+        generators.append(torch.Generator().manual_seed(seed + _REPETITION * seen[member]))
+        seen[member] += 1
+    return generators
 
 
 def _batches(members: Sequence[Objective], batch_size: int) -> list[list[int]]:
@@ -153,6 +157,7 @@ def _gathered(
             made = parametrization.image(reached.parameters).clamp(0, 1)
             asked = EachItsOwn(tuple(members[i] for i in indices))
             score = asked.score(network.run(made, asked.places()))
+        check_finite([*reached.trace, score], asked)
         trace = torch.stack(reached.trace).T.tolist() if reached.trace else [[] for _ in indices]
         for position, index in enumerate(indices):
             images[index], scores[index], traces[index] = made[position].cpu(), float(score[position]), trace[position]

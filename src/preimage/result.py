@@ -55,7 +55,7 @@ class Result:
             **self.settings,
             "interrupted": self.interrupted,
             "images": [
-                {"objective": said, "score": float(score), "file": name}
+                {"objective": said, "score": _number(float(score)), "file": name}
                 for said, score, name in zip(self.objectives, self.scores, self.file_names(), strict=True)
             ],
             "trace": [[_number(value) for value in row] for row in self.trace.tolist()],

@@ -57,7 +57,7 @@ def label(index_or_name: int | str, kind: Kind = "logit") -> Label:
     """A class by number or name: its logit, its softmax ("prob") or its log-softmax ("logprob")."""
     if kind not in get_args(Kind):
         raise RequestError(f"kind of class score must be one of {', '.join(get_args(Kind))}, not '{kind}'")
-    return Label(index_or_name, kind)
+    return Label(index_or_name if isinstance(index_or_name, str) else int(index_or_name), kind)
 
 
 def log_probabilities(objective: Objective) -> Objective:

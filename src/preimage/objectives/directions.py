@@ -13,6 +13,7 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.network import Network, Place
 from preimage.objectives.objective import Activations, Objective
+from preimage.objectives.units import flat_position
 
 Aggregate = Literal["max-mean", "mean", "centre"]
 
@@ -56,6 +57,15 @@ class Direction(Objective):
             )
         return self
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Direction) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return self.place, tuple(self.vector.tolist()), self.cosine_power, self.aggregate, self.floor
+
     def __str__(self) -> str:
         strongest = int(self.vector.abs().argmax())
         return f"direction({self.place}, {len(self.vector)} channels, strongest {strongest}, cos^{self.cosine_power:g})"
@@ -78,7 +88,7 @@ def direction(
 
     Raises `RequestError` for a vector of zeros or one that is not finite, a negative power or an unknown aggregate.
     """
-    values = torch.as_tensor(vector, dtype=torch.float32).detach().cpu().clone()
+    values = torch.as_tensor(vector, dtype=torch.float64).detach().cpu().clone()
     length = values.norm()
     if values.ndim != 1 or not torch.isfinite(length) or length == 0:
         raise RequestError("a direction needs one finite number per channel, not all of them zero")
@@ -86,7 +96,7 @@ def direction(
         raise RequestError(f"cosine_power must not be negative, but is {cosine_power:g}")
     if aggregate not in get_args(Aggregate):
         raise RequestError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not '{aggregate}'")
-    return Direction(Place(tap, after_relu), values / length, float(cosine_power), aggregate, floor)
+    return Direction(Place(tap, after_relu), (values / length).float(), float(cosine_power), aggregate, floor)
 
 
 def floored_cosines(objective: Objective) -> Objective:
@@ -106,8 +116,5 @@ def aggregated(activation: Tensor, aggregate: Aggregate) -> Tensor:
         activation = F.max_pool2d(activation, 3, stride=1)
     flat = activation.flatten(2)
     if aggregate == "centre":
-        if activation.ndim == 4:
-            height, width = activation.shape[2:]
-            return flat[:, :, ((height - 1) // 2) * width + (width - 1) // 2]
-        return flat[:, :, (flat.shape[2] - 1) // 2]
+        return flat[:, :, flat_position(tuple(activation.shape[2:]), None, "the layer")]
     return flat.mean(2)

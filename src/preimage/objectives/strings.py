@@ -14,8 +14,8 @@ from preimage.objectives.units import CENTRE, Channel, Unit
 
 _KINDS: dict[str, Kind] = {"class": "logit", "logit": "logit", "prob": "prob", "logprob": "logprob"}
 _AFTER = "after:"
-_CHANNELS = re.compile(r"(?P<all>\*)|(?P<first>\d+)(-(?P<last>\d+))?")
-_POSITION = re.compile(r"(?P<y>\d+)\s*,\s*(?P<x>\d+)")
+_CHANNELS = re.compile(r"(?P<all>\*)|(?P<first>\d{1,4000})(-(?P<last>\d{1,4000}))?")
+_POSITION = re.compile(r"(?P<y>\d{1,4000})\s*,\s*(?P<x>\d{1,4000})")
 
 
 def parse(text: str, network: Network) -> list[Objective]:
@@ -31,10 +31,13 @@ def parse(text: str, network: Network) -> list[Objective]:
         if not rest.strip():
             _fail(text, len(text), "the number or name of a class")
         label = rest.strip()
-        return [Label(int(label) if label.isdecimal() else label, _KINDS[kind]).bind(network)]
+        is_number = label.isdecimal() and len(label) <= 4000
+        return [Label(int(label) if is_number else label, _KINDS[kind]).bind(network)]
     after_relu = text.startswith(_AFTER)
     tap, colon, question = (text[len(_AFTER) :] if after_relu else text).rpartition(":")
-    if not colon or not tap:
+    if colon and not tap:
+        _fail(text, len(_AFTER) if after_relu else 0, "the name of a tap")
+    if not colon:
         _fail(text, len(text), "':' and a channel (TAP:CHANNEL, TAP:FIRST-LAST, TAP:*, class:NAME)")
     start = len(text) - len(question)
     network.tap(tap)

@@ -51,7 +51,7 @@ class Unit(Objective):
         values = activations[self.place][:, self.index]
         if values.ndim == 1:
             return values
-        return values.flatten(1)[:, _flat_position(tuple(values.shape[1:]), self.position, self.place.tap)]
+        return values.flatten(1)[:, flat_position(tuple(values.shape[1:]), self.position, self.place.tap)]
 
     def bind(self, network: Network) -> Unit:
         tap = check_channel(network, self.place.tap, self.index)
@@ -89,7 +89,7 @@ def check_channel(network: Network, tap: str, index: int) -> Tap:
     return row
 
 
-def _flat_position(shape: tuple[int, ...], position: tuple[int, int] | None, tap: str) -> int:
+def flat_position(shape: tuple[int, ...], position: tuple[int, int] | None, tap: str) -> int:
     """(y, x) -> index into the flattened positions of a map [H, W] or of a token sequence [T]."""
     if len(shape) == 2:
         prefix, rows, columns = 0, shape[0], shape[1]

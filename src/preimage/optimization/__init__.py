@@ -2,7 +2,7 @@
 
 from preimage.optimization.first_order import Adam, Ascent, Momentum, NormalisedAscent
 from preimage.optimization.lbfgs import LBFGS
-from preimage.optimization.loop import Climb, climb
+from preimage.optimization.loop import Climb, check_finite, climb
 from preimage.optimization.optimizer import Ascender, Evaluate, Optimizer
 from preimage.optimization.stage import Stage
 
@@ -17,5 +17,6 @@ __all__ = [
     "NormalisedAscent",
     "Optimizer",
     "Stage",
+    "check_finite",
     "climb",
 ]

@@ -47,17 +47,21 @@ def climb(
     stages: Sequence[Stage],
     generator: torch.Generator,
     *,
+    noise: Sequence[torch.Generator] | None = None,
     snapshot_every: int | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Climb:
     """Climb from the parameters `start` [N, ...] through all stages.
 
-    objective: bound to `network`, one member per image. generator: on the CPU; all randomness comes from it.
+    objective: bound to `network`, one member per image.
+    generator, noise: all randomness, on the CPU. Views are drawn from the first, for the whole batch; eps_3's noise
+        from one generator per image, so that it does not depend on the batch (default: from the first, too).
     Ctrl-C ends the climb and keeps what it has reached.
 
     Raises `NonFiniteScoreError` as soon as a score is NaN or infinite.
     """
     reached = Climb(start)
+    sources = [generator] * len(start) if noise is None else noise
     ascender: Ascender | None = None
     try:
         with network.held():
@@ -70,22 +74,24 @@ def climb(
                 look = _Look(network, objective, asked, parametrization, stage)
                 for step in range(stage.steps):
                     look.view = InTurn(stage.transforms).draw(generator)
-                    reached.trace.append(_advance(reached, look, ascender, step / stage.steps, generator))
+                    reached.trace.append(_advance(reached, look, ascender, step / stage.steps, sources))
                     if start.device.type == "cpu" or len(reached.trace) % _CHECK_EVERY == 0:
-                        _check_finite(reached.trace, asked)
+                        check_finite(reached.trace, asked)
                     if snapshot_every and len(reached.trace) % snapshot_every == 0:
                         with torch.no_grad():
                             image = parametrization.image(reached.parameters).clamp(0, 1).cpu()
                         reached.snapshots.append((len(reached.trace), image))
                     if on_step:
                         on_step()
-            _check_finite(reached.trace, objective)
+            check_finite(reached.trace, objective)
     except KeyboardInterrupt:
         reached.interrupted = True
     return reached
 
 
-def _advance(reached: Climb, look: _Look, ascender: Ascender, progress: float, generator: torch.Generator) -> Tensor:
+def _advance(
+    reached: Climb, look: _Look, ascender: Ascender, progress: float, noise: Sequence[torch.Generator]
+) -> Tensor:
     """One application of the update rule; returns the scores [N] from which it started."""
     stage, v = look.stage, reached.parameters
     value, gradient = look(v)
@@ -97,7 +103,7 @@ def _advance(reached: Climb, look: _Look, ascender: Ascender, progress: float, g
     if stage.smooth_solution is not None:
         new = stage.smooth_solution(new)
     if stage.noise:
-        new = new + stage.noise * torch.randn(v.shape, generator=generator).to(v)
+        new = new + stage.noise * torch.stack([torch.randn(v.shape[1:], generator=one) for one in noise]).to(v)
     reached.parameters = new.detach()
     return scores
 
@@ -149,8 +155,11 @@ class _Look:
         return value.detach(), gradient
 
 
-def _check_finite(trace: list[Tensor], objective: EachItsOwn) -> None:
-    recent = torch.stack(trace[-_CHECK_EVERY:])
+def check_finite(trace: Sequence[Tensor], objective: EachItsOwn) -> None:
+    """Raise `NonFiniteScoreError` if one of the last scores, one [N] per step, is NaN or infinite."""
+    if not trace:
+        return
+    recent = torch.stack(list(trace[-_CHECK_EVERY:]))
     if recent.isfinite().all():
         return
     row, image = (int(i) for i in (~recent.isfinite()).nonzero()[0])

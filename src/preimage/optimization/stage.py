@@ -21,7 +21,7 @@ class Stage:
     asks: the objective of this stage, made from the one that the user asked.
     transforms: T, one after the other. regularizers: the R_i. smooth_solution, smooth_update: K_e and K_f.
     denoiser, pull: r and eps_1. noise: eps_3.
-    last_step_size: step sizes fall to this share of themselves, linearly over the stage.
+    last_step_size: step sizes fall linearly, towards this share of themselves at the stage's end.
     """
 
     steps: int
@@ -43,7 +43,7 @@ class Stage:
             if getattr(self, name) is not None:
                 said[name] = repr(getattr(self, name))
         if self.asks is not None:
-            said["asks"] = self.asks.__name__
+            said["asks"] = getattr(self.asks, "__name__", repr(self.asks))
         for name in ("transforms", "regularizers"):
             if getattr(self, name):
                 said[name] = [repr(one) for one in getattr(self, name)]

@@ -55,6 +55,6 @@ class Fourier(Parametrization):
 
     def parameters(self, images: Tensor) -> Tensor:
         flat = uncoloured(logit(images), self.colours)
-        inverse = torch.where(self.scale > 0, 1 / self.scale, 0)
-        coefficients = torch.fft.rfft2(flat, norm="ortho") * inverse.to(flat)
+        scale = self.scale.to(flat)
+        coefficients = torch.fft.rfft2(flat, norm="ortho") * torch.where(scale > 0, 1 / scale, 0)
         return torch.view_as_real(coefficients).contiguous()

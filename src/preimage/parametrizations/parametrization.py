@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,12 @@ class Parametrization(ABC):
     @abstractmethod
     def parameters(self, images: Tensor) -> Tensor:
         """Parameters whose image comes as close to `images` as this parametrization allows."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its kind and every setting, as plain JSON types."""
+        said = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in said.items()}
+        return {"kind": type(self).__name__, **plain}
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Random parameters of one image, drawn on the CPU so that every device starts from the same ones."""

@@ -54,8 +54,8 @@ def coloured(values: Tensor, colours: Tensor | None) -> Tensor:
 
 
 def uncoloured(values: Tensor, colours: Tensor | None) -> Tensor:
-    """The inverse of `coloured`."""
-    return values if colours is None else coloured(values, torch.linalg.inv(colours.double()))
+    """The inverse of `coloured`; of a matrix that knows fewer colours than channels, the nearest there is."""
+    return values if colours is None else coloured(values, torch.linalg.pinv(colours.double(), rtol=1e-5))
 
 
 def logit(images: Tensor) -> Tensor:
