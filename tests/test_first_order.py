@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -16,15 +15,6 @@ from preimage.optimization import Adam, Ascent, Momentum, NormalisedAscent, Opti
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31)
 SHAPE = (3, 2, 4, 5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads only wait for each other on tensors this small, very long if others use the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def normal(seed: int, *shape: int) -> Tensor:

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,6 @@ def recipe(*stages: Stage, kind: Any = sigmoid) -> Recipe:
 SHORT = recipe(Stage(4, Adam(0.05)))
 MOVING = recipe(Stage(6, Adam(0.05), transforms=(Jitter(2), Affine(zoom=(1.0, 1.5), rotation=10))), kind=fourier)
 ASKED: list[str | Objective] = ["3:0-2", "class:tabby", "0:4@1,2", 2 * label("newt") - channel("3", 1), "prob:crane"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads only wait for each other on tensors this small, very long if others use the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def same(one: Tensor, other: Tensor) -> None:

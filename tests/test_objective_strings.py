@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -35,15 +34,6 @@ class _Tiny(nn.Module):
 torch.manual_seed(0)
 NET = Network(_Tiny(), 4, labels=LABELS)
 UNNAMED = Network(_Tiny(), 4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads only wait for each other on tensors this small, very long if others use the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def one(index: int, name: str) -> Label:
