@@ -93,6 +93,8 @@ class _Part:
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
+    if not isinstance(now, dict):
+        return  # a compiled module's tensors have fixed places
     if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
         now.clear()
         now.update(before)

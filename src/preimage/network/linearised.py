@@ -7,8 +7,7 @@ of them is enough: a network of a thousand channels costs as much as one of one 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-Pair = tuple[int, int]
-
-_LARGEST = 2**28
-"""More numbers than this in one product do not fit into the memory of a small machine."""
+from preimage.network.stand_ins import (
+    attention,
+    bound,
+    box,
+    double,
+    each,
+    mapped,
+    matmul,
+    multi_head_attention,
+    multilinear,
+    ones,
+    tensors_in,
+)
 
 # Names without the underscore of their in-place forms.
 _POINTWISE = frozenset(
@@ -86,13 +94,11 @@ class Linearised(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = _tensors((args, kwargs))
+        given = tensors_in((args, kwargs))
+        target: Any = given[0] if given else None
         if any(one in self._now for one in given):
-            args, kwargs = _mapped((args, kwargs), self.now)
-            target = given[0]
+            args, kwargs = mapped((args, kwargs), self.now)
             given = [self.now(one) for one in given]
-        else:
-            target = given[0] if given else None
         if not any(one.requires_grad for one in given):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
@@ -101,9 +107,14 @@ class Linearised(TorchFunctionMode):
             return None
         if name == "copy_":
             return self._write(target, (args[0] * 0 + args[1].double()) if args[1].requires_grad else args[1])
-        in_place = name.endswith("_") and not name.startswith("__")
-        out = self._call(func, name.removesuffix("_") if in_place else name, args, kwargs)
-        if isinstance(out, Tensor) and (in_place or (name.startswith("__i") and name.endswith("__"))):
+        if name.startswith("__"):
+            in_place = name.startswith("__i")
+        elif in_place := name.endswith("_") and args != ():
+            name = name.removesuffix("_")
+            if name not in _POINTWISE | _SUMS:  # it is carried out as it is, so on a copy
+                args = (args[0].to(torch.float64, copy=True).contiguous(), *args[1:])
+        out = self._call(func, name, args, kwargs)
+        if in_place and isinstance(out, Tensor):
             return self._write(target, out)
         if name == "__getitem__" and isinstance(out, Tensor):
             self._part_of[out] = (target, args[1])
@@ -119,23 +130,23 @@ class Linearised(TorchFunctionMode):
 
     def _write_part(self, target: Tensor, index: Any, value: Any) -> None:
         changed = self.now(target).to(torch.float64, copy=True)
-        changed[index] = _double(value)
+        changed[index] = double(value)
         self._write(target, changed)
 
     def _call(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name in ("cat", "concat", "concatenate"):
             return self._concatenate(func, args, kwargs)
         if name in _SUMS:
-            return self._sum(*_bound("input other", args, kwargs))
+            return self._sum(*bound("input other", args, kwargs))
         if name in _MULTILINEAR:
-            return _multilinear(func, args, kwargs)
+            return multilinear(func, args, kwargs)
         if name in ("matmul", "__matmul__", "__rmatmul__"):
-            return _matmul(*_bound("input other", args, kwargs)) if name != "__rmatmul__" else _matmul(args[1], args[0])
+            return matmul(*bound("input other", args, kwargs)) if name != "__rmatmul__" else matmul(args[1], args[0])
         if name == "where" and len(args) == 3:
             return self._sum(args[1], args[2])
         first = args[0] if args else kwargs.get("input", kwargs.get("query"))
         if not isinstance(first, Tensor) or not first.requires_grad:
-            return func(*_double(args), **_double(kwargs))
+            return func(*double(args), **double(kwargs))
         if name in _POINTWISE:
             return self._alias(first)
         if name.startswith("conv") and first.ndim >= 3:
@@ -145,7 +156,7 @@ class Linearised(TorchFunctionMode):
         if name.startswith("max_unpool"):
             return self._unpool(args, kwargs)
         if name == "linear":
-            _, weight = _bound("input weight", args, kwargs)
+            _, weight = bound("input weight", args, kwargs)
             return first.mean(-1, keepdim=True).expand(*first.shape[:-1], weight.shape[0])
         if name in _NORMS:
             return self._normalise(func, name, args, kwargs)
@@ -156,12 +167,12 @@ class Linearised(TorchFunctionMode):
         if name in _MEANS:
             return self._mean(name, args, kwargs)
         if name == "scaled_dot_product_attention":
-            return _attention(*_bound("query key value", args, kwargs))
+            return attention(*bound("query key value", args, kwargs))
         if name == "multi_head_attention_forward":
-            return _multi_head_attention(args, kwargs)
+            return multi_head_attention(args, kwargs)
         if name.startswith(_SPATIAL) and first in self._one_channel:
             return self.spread(func(self.lean(first), *args[1:], **kwargs), first.shape[1])
-        return func(*_double(args), **_double(kwargs))
+        return func(*double(args), **double(kwargs))
 
     def _mixed(self, value: Tensor, dims: tuple[int, ...]) -> Tensor:
         """Every position, and beside it all those that it is normalised with along `dims`."""
@@ -174,7 +185,7 @@ class Linearised(TorchFunctionMode):
     def _normalise(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         value: Tensor = args[0] if args else kwargs["input"]
         if name in ("layer_norm", "rms_norm"):
-            size = _bound("input normalized_shape", args, kwargs)[1]
+            size = bound("input normalized_shape", args, kwargs)[1]
             return self._mixed(value, tuple(range(-len(size), 0)))
         if name == "batch_norm":
             # torch.batch_norm and the one of torch.nn.functional take their arguments in different orders.
@@ -224,17 +235,17 @@ class Linearised(TorchFunctionMode):
         if value.ndim != weight.ndim:
             raise ValueError("a convolution without batch")
         if is_transposed:
-            ones = _ones(value, weight.shape[2:])
-            return self.spread(func(self.lean(value), ones, None, **given), weight.shape[1] * groups)
+            lean = func(self.lean(value), ones(value, weight.shape[2:]), None, **given)
+            return self.spread(lean, weight.shape[1] * groups)
         kernel = tuple(weight.shape[2:])
-        stride, dilation = (_each(given.get(name, 1), dims) for name in ("stride", "dilation"))
+        stride, dilation = (each(given.get(name, 1), dims) for name in ("stride", "dilation"))
         padding = given.get("padding", 0)
         if isinstance(padding, str):
             reach = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
             borders = [(r // 2, r - r // 2) for r in reach]
         else:
-            borders = [(p, p) for p in _each(padding, dims)]
-        return self.spread(_box(self.lean(value), kernel, stride, borders, dilation), weight.shape[0])
+            borders = [(p, p) for p in each(padding, dims)]
+        return self.spread(box(self.lean(value), kernel, stride, borders, dilation), weight.shape[0])
 
     def _pool(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_adaptive = name.startswith("adaptive")
@@ -250,12 +261,12 @@ class Linearised(TorchFunctionMode):
             pooled: Tensor = getattr(F, f"adaptive_avg_pool{dims}d")(self.lean(value), named["output_size"])
         else:
             defaults = {"padding": 0, "dilation": 1}
-            kernel = _each(named["kernel_size"], dims)
-            padding, dilation = (_each(named.get(key, default), dims) for key, default in defaults.items())
-            stride = _each(named.get("stride") or kernel, dims)
+            kernel = each(named["kernel_size"], dims)
+            padding, dilation = (each(named.get(key, default), dims) for key, default in defaults.items())
+            stride = each(named.get("stride") or kernel, dims)
             sizes = zip(target.shape[2:], value.shape[2:], kernel, stride, padding, dilation, strict=True)
             borders = [(p, max(0, (out - 1) * s + d * (k - 1) + 1 - size - p)) for out, size, k, s, p, d in sizes]
-            pooled = _box(self.lean(value), kernel, stride, borders, dilation)
+            pooled = box(self.lean(value), kernel, stride, borders, dilation)
             for axis, count in enumerate(target.shape):
                 pooled = pooled.narrow(axis, 0, count)
         out = self.spread(pooled, value.shape[1])
@@ -267,10 +278,10 @@ class Linearised(TorchFunctionMode):
         named = dict(zip(order, args, strict=False)) | kwargs
         value: Tensor = named["input"]
         dims = value.ndim - 2
-        kernel, padding = (_each(named.get(key) or 0, dims) for key in ("kernel_size", "padding"))
-        stride = _each(named.get("stride") or kernel, dims)
+        kernel, padding = (each(named.get(key) or 0, dims) for key in ("kernel_size", "padding"))
+        stride = each(named.get("stride") or kernel, dims)
         transposed = getattr(F, f"conv_transpose{dims}d")
-        out = transposed(self.lean(value), _ones(value, kernel), None, stride, padding)
+        out = transposed(self.lean(value), ones(value, kernel), None, stride, padding)
         wanted = list(named.get("output_size") or out.shape)[-dims:]
         missing = [want - have for want, have in zip(wanted, out.shape[2:], strict=True)]
         return self.spread(F.pad(out, [side for more in reversed(missing) for side in (0, more)]), value.shape[1])
@@ -293,109 +304,4 @@ class Linearised(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         if dim in (1, 1 - parts[0].ndim) and parts[0].ndim >= 3 and all(p in self._one_channel for p in parts):
             return self.spread(torch.stack([self.lean(p) for p in parts]).sum(0), sum(p.shape[1] for p in parts))
-        return func(*_double(args), **kwargs)
-
-
-def _multilinear(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The sum over the activations, each with ones in the place of everything else that it is multiplied with."""
-
-    def alone(kept: Tensor) -> Tensor:
-        def change(value: Tensor) -> Tensor:
-            return value if value is kept else torch.ones_like(value, dtype=torch.float64)
-
-        changed_args, changed_kwargs = _mapped((args, kwargs), change)
-        out: Tensor = func(*changed_args, **changed_kwargs)
-        # As large as what went in, to keep the numbers of a deep network finite.
-        return out * float(kept.detach().abs().mean() / out.detach().abs().mean().clamp_min(1e-300))
-
-    return torch.stack([alone(one) for one in _tensors((args, kwargs)) if one.requires_grad]).sum(0)
-
-
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    """What `_multilinear` would give, without a product: attention multiplies large matrices."""
-    if min(a.ndim, b.ndim) < 2:
-        return _multilinear(torch.matmul, (a, b), {})
-    parts = [one.mean(dim, keepdim=True) for one, dim in ((a, -1), (b, -2)) if one.requires_grad]
-    total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-    shape = *np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]
-    if math.prod(shape) > _LARGEST:
-        raise ValueError("too many tokens to compare each with each")
-    return total.expand(shape)
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    seen = key.mean((-2, -1), keepdim=True) + value.mean(-2, keepdim=True)
-    if query.shape[:-2] != seen.shape[:-2]:  # heads that share their keys
-        seen = seen.mean(-3, keepdim=True)
-    return query.mean(-1, keepdim=True) + seen
-
-
-def _multi_head_attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-    """Tokens first, with or without a batch behind them."""
-    query, key, value = _bound("query key value", args, kwargs)
-    out = query + key.mean((0, -1), keepdim=True) + value.mean((0, -1), keepdim=True)
-    if not kwargs.get("need_weights", True):
-        return out, None
-    asking, asked = (one.mean(-1).movedim(0, -1) for one in (query, key))
-    weights = asking[..., :, None] + (asked + asked.mean(-1, keepdim=True))[..., None, :]
-    if not kwargs.get("average_attn_weights", True):
-        heads = args[4] if len(args) > 4 else kwargs["num_heads"]
-        weights = weights.unsqueeze(-3).expand(*weights.shape[:-2], heads, *weights.shape[-2:])
-    return out, weights
-
-
-def _box(
-    lean: Tensor, kernel: Sequence[int], stride: Sequence[int], borders: Sequence[Pair], dilation: Sequence[int]
-) -> Tensor:
-    """Every output is the sum of what it sees, up to a factor that keeps the numbers of a deep network finite."""
-    if max(kernel) == 1 and max(stride) == 1 and not any(map(any, borders)):
-        return lean  # the same tensor: its field is measured once for a whole chain of 1 x 1 convolutions
-    padded = F.pad(lean, [side for pair in reversed(borders) for side in pair])
-    if max(dilation) == 1:
-        pooled: Tensor = getattr(F, f"avg_pool{len(kernel)}d")(padded, kernel, stride) * math.prod(kernel) ** 0.5
-        return pooled
-    convolved: Tensor = getattr(F, f"conv{len(kernel)}d")(padded, _ones(lean, kernel), None, stride, 0, dilation)
-    return convolved
-
-
-def _ones(like: Tensor, kernel: Sequence[int]) -> Tensor:
-    return torch.full((1, 1, *kernel), math.prod(kernel) ** -0.5).to(like)
-
-
-def _bound(names: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The named arguments, in this order, however they were given."""
-    order = names.split()
-    named = dict(zip(order, args, strict=False)) | kwargs
-    return [named[name] for name in order]
-
-
-def _tensors(argument: Any) -> list[Tensor]:
-    if isinstance(argument, Tensor):
-        return [argument]
-    if isinstance(argument, dict):
-        argument = argument.values()
-    elif not isinstance(argument, (tuple, list)):
-        return []
-    return [tensor for one in argument for tensor in _tensors(one)]
-
-
-def _mapped(argument: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same arguments with every tensor changed."""
-    if isinstance(argument, Tensor):
-        return change(argument)
-    if isinstance(argument, dict):
-        return {key: _mapped(value, change) for key, value in argument.items()}
-    if type(argument) in (tuple, list):
-        return type(argument)(_mapped(one, change) for one in argument)
-    return argument
-
-
-def _double(argument: Any) -> Any:
-    """Constants of the network may be float32; the activations here are float64."""
-    return _mapped(argument, lambda value: value.double() if value.is_floating_point() else value)
-
-
-def _each(value: int | Sequence[int], dims: int) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) * dims
-    return tuple(value) * (dims if len(value) == 1 else 1)
+        return func(*double(args), **kwargs)

@@ -29,7 +29,8 @@ class Tap:
     shape: of one image's activation at the network's input size, channels first: (channels, height, width),
         (channels, tokens) or (channels,).
     channels: how many channels can be asked.
-    receptive_field: height and width in input pixels of what one central unit sees, at most the input's size.
+    receptive_field: height and width in input pixels of what one central unit sees, at most the input's size; None
+        where it cannot be measured (a part computed without gradients, say).
     stride: by how many input pixels (down, right) the receptive field moves from one unit to the next; None where
         there is only one position.
     """
