@@ -21,7 +21,10 @@ def suggested_taps(network: Network, count: int = 6) -> list[Tap]:
     spatial = [
         tap
         for tap in network.taps()
-        if len(tap.shape) >= 2 and max(tap.shape[1:]) > 1 and not any(word in tap.kind for word in _PASSING)
+        if len(tap.shape) >= 2
+        and max(tap.shape[1:]) > 1
+        and tap.receptive_field != (1, 1)  # preprocessing
+        and not any(word in tap.kind for word in _PASSING)
     ]
     spatial = [tap for tap in spatial if not tap.name.startswith("output")] or spatial
     chosen: list[Tap] = []
