@@ -13,7 +13,7 @@ setup: .venv/installed
 	touch $@
 
 demo: setup
-	$(BIN)/preimage report bundled -o tour --steps 120
+	$(BIN)/preimage report bundled -o tour --units 4 --classes 10 --steps 120
 	@echo "Open tour/index.html"
 
 test: setup
