@@ -24,8 +24,8 @@ class Fourier(Parametrization):
         alone (P_fft). SPEC I2.
     colours: the matrix A [channels, channels]; None for independent channels.
     contrast: the factor before the sigmoid, Lucid's 1/4.
-    centred: whether each channel's mean is held at zero, so that the picture as a whole has no tint. Networks hardly
-        mind the tint, so that otherwise it drifts (towards blue, for most).
+    centred: whether each channel's mean is held at zero, so that the picture as a whole has no tint. Otherwise it
+        drifts (towards blue, on SqueezeNet).
     """
 
     decay: float = 1.0

@@ -14,8 +14,7 @@ from preimage.transforms.transform import Transform, View
 class ColourJitter(Transform):
     """Each channel is stretched around mid-grey and shifted, by up to these shares of the range either way.
 
-    What a network answers should not hang on the exact colour of a light; pictures that survive this are recognised
-    by other networks more often (`experiments/transfer_recognition.py`).
+    What a network answers should not hang on the exact colour of a light.
     """
 
     contrast: float
