@@ -17,8 +17,8 @@ from selenium.webdriver.common.keys import Keys
 
 import preimage as pi
 from command import Run
+from preimage.images import centre_crop
 from preimage.report import suggested_taps, write_report
-from preimage.report.making import centre_crop
 from preimage.report.plot import HEIGHT, WIDTH, sparkline
 
 FLAGS = (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from preimage import RequestError
-from preimage.transforms import Affine, ColourJitter, Crop, InTurn, Jitter, Pad, Transform, rescale, rotate
+from preimage.transforms import Affine, ColourJitter, InTurn, Jitter, Pad, Transform, Window, rescale, rotate
 
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -26,8 +26,8 @@ ALL: list[Transform] = [
     Pad(2),
     Pad(1, value=0.0),
     Pad(3, border="reflect"),
-    Crop(5, 6),
-    Crop(9, 8),
+    Window(5, 6),
+    Window(9, 8),
     Affine(zoom=(0.5, 3), shift=0.3, rotation=180),
     Affine(zoom=(0.5, 3), shift=0.3, rotation=45, interpolation="nearest", border="replicate"),
     Affine(zoom=(0.9, 1.1), rotation=5, mirror=True),
@@ -36,7 +36,7 @@ ALL: list[Transform] = [
     rotate(30),
     ColourJitter(0.3, 0.1),
     InTurn([]),
-    InTurn([Pad(2), Jitter(2), rotate(10), Crop(7, 7), ColourJitter(0.1, 0.1)]),
+    InTurn([Pad(2), Jitter(2), rotate(10), Window(7, 7), ColourJitter(0.1, 0.1)]),
 ]
 
 
@@ -137,7 +137,7 @@ def test_pad_is_grey_by_default() -> None:
 
 def test_crop_takes_every_window_and_nothing_else() -> None:
     images, random = normal(0, 2, 3, 4, 5), generator(0)
-    transform = Crop(2, 4)
+    transform = Window(2, 4)
     windows = {(top, left): images[:, :, top : top + 2, left : left + 4] for top in range(3) for left in range(2)}
     drawn = set()
     for _ in range(200):
@@ -145,7 +145,7 @@ def test_crop_takes_every_window_and_nothing_else() -> None:
         drawn |= {where for where, window in windows.items() if torch.equal(window, found)}
         assert any(torch.equal(window, found) for window in windows.values())
     assert drawn == set(windows)
-    assert torch.equal(Crop(4, 5).draw(random)(images), images)
+    assert torch.equal(Window(4, 5).draw(random)(images), images)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_crop_takes_every_window_and_nothing_else() -> None:
         (Jitter(4), (4, 9), "more than 4 pixels"),
         (Jitter(4, border="circular"), (9, 3), "more than 4 pixels"),
         (Pad(5, border="reflect"), (5, 9), "more than 5 pixels"),
-        (Crop(5, 5), (4, 9), "5 x 5 window does not fit"),
-        (Crop(5, 5), (9, 4), "5 x 5 window does not fit"),
-        (InTurn([Pad(1), Crop(9, 9)]), (6, 6), r"9 x 9 window does not fit.*\[1, 3, 8, 8\]"),
+        (Window(5, 5), (4, 9), "5 x 5 window does not fit"),
+        (Window(5, 5), (9, 4), "5 x 5 window does not fit"),
+        (InTurn([Pad(1), Window(9, 9)]), (6, 6), r"9 x 9 window does not fit.*\[1, 3, 8, 8\]"),
     ],
 )
 def test_images_that_are_too_small_are_told_what_is_needed(
@@ -351,7 +351,7 @@ def test_colour_jitter_of_nothing_is_the_identity_and_channels_change_each_their
 
 def test_in_turn_is_one_after_the_other_from_one_generator() -> None:
     images = normal(5, 2, 3, 9, 9)
-    parts: list[Transform] = [Jitter(3), ColourJitter(0.2, 0.2), Crop(6, 5)]
+    parts: list[Transform] = [Jitter(3), ColourJitter(0.2, 0.2), Window(6, 5)]
     expected, random = images, generator(7)
     views = [part.draw(random) for part in parts]
     for view in views:

@@ -8,6 +8,7 @@ result.save("out")
 """
 
 from preimage import objectives, parametrizations, priors, transforms
+from preimage.canvas import placed
 from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
 from preimage.maximize import maximize
 from preimage.network import Network, Place, load
@@ -26,6 +27,7 @@ __all__ = [
     "maximize",
     "objectives",
     "parametrizations",
+    "placed",
     "priors",
     "recipes",
     "transforms",

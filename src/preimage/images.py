@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -32,6 +33,49 @@ def image_files(folder: str | Path) -> list[Path]:
     if not found:
         raise RequestError(f"'{root}' holds no image files")
     return found
+
+
+Photo = str | Path | Image.Image | np.ndarray | Tensor
+"""A file, a picture of Pillow's, an array [H, W, C] (bytes, or floats in [0, 1]) or a tensor [C, H, W] in [0, 1]."""
+
+
+def as_image(photo: Photo, channels: int = 3) -> Tensor:
+    """Any way in which an image can be given, as float32 [channels, H, W] in [0, 1].
+
+    Raises `RequestError` for what `read_image` refuses, other shapes, and values outside [0, 1] or not finite.
+    """
+    if isinstance(photo, (str, Path)):
+        return read_image(photo, channels)
+    if isinstance(photo, Image.Image):
+        photo = np.array(photo.convert(_MODES.get(channels, "RGB"))).reshape(photo.height, photo.width, -1)
+    if isinstance(photo, np.ndarray):
+        array = photo[..., None] if photo.ndim == 2 else photo
+        values = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)
+        image = values.float() / 255 if values.dtype == torch.uint8 else values.float()
+    elif isinstance(photo, Tensor):
+        image = photo.detach().cpu().float()
+    else:
+        raise RequestError(f"an image is a file, a PIL image, an array or a tensor, not {type(photo).__name__}")
+    if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
+        raise RequestError(f"an image has shape [{channels}, H, W] here, not {list(image.shape)}")
+    if not (image.isfinite().all() and image.min() >= 0 and image.max() <= 1):
+        raise RequestError(f"an image's values lie in [0, 1], not between {image.min():g} and {image.max():g}")
+    return image
+
+
+def mean_image(folder: str | Path, size: tuple[int, int], channels: int = 3) -> Tensor:
+    """The mean of all images in a folder, each cropped to its centre: a start for faces and the like (SPEC A16)."""
+    files = image_files(folder)
+    return torch.stack([centre_crop(read_image(path, channels), size) for path in files]).mean(0)
+
+
+def centre_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The largest centred part of [C, H, W] with the shape of `size`, resampled to it."""
+    scale = max(size[0] / image.shape[1], size[1] / image.shape[2])
+    whole = [max(round(side * scale), least) for side, least in zip(image.shape[1:], size, strict=True)]
+    resized = F.interpolate(image[None], size=whole, mode="bilinear", antialias=True, align_corners=False)[0]
+    top, left = ((side - least) // 2 for side, least in zip(whole, size, strict=True))
+    return resized[:, top : top + size[0], left : left + size[1]].clamp(0, 1)
 
 
 def read_image(path: str | Path, channels: int = 3) -> Tensor:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from preimage.canvas import receptive_field_size
 from preimage.errors import RequestError
+from preimage.images import Photo, as_image, centre_crop
 from preimage.network import Network
 from preimage.objectives import EachItsOwn, Objective, resolve
-from preimage.optimization import Climb, check_finite, climb
+from preimage.optimization import Climb, Optimizer, Search, check_finite, climb, scaled, search_step_size
 from preimage.parametrizations import PHOTOGRAPHS, Parametrization, measured_colours
 from preimage.recipes import Recipe, find_recipe
 from preimage.result import Result
@@ -31,7 +35,10 @@ def maximize(
     *,
     recipe: str | Recipe | None = None,
     steps: int | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, int] | Literal["receptive-field"] | None = None,
+    window: int | tuple[int, int] | None = None,
+    optimizer: Optimizer | Literal["auto"] | None = None,
+    start: Photo | None = None,
     seed: int = 0,
     colours: str | Path | Tensor | None = None,
     batch_size: int = _BATCH,
@@ -43,7 +50,12 @@ def maximize(
     objectives: strings (`layer3.2:17`, `layer3.2:0-15`, `class:tabby`; see `preimage.objectives.parse`) or objects.
     recipe: a name from `preimage.recipes()` or a `Recipe`; default: the best that we know.
     steps: in all; default: the recipe's.
-    size: of the images, one side or (height, width) in pixels; default: the network's input size.
+    size: of the pictures, one side or (height, width) in pixels, or "receptive-field": no larger than what the units
+        that are asked can see. Default: what the network sees at once, times the recipe's `canvas`.
+    window: what the network sees at once, where the recipe moves a window over the picture. Default: its input size.
+    optimizer: instead of the recipe's; "auto" keeps that, but finds the step size that leads highest, for each
+        objective by itself (paper 0, SPEC A8), at the cost of a few runs; `settings` says what was tried.
+    start: an image to start from (noise as the recipe has it comes on top); default: noise alone.
     seed: of all randomness. An image depends on its objective and the seed, not on what else is asked with it (up to
         rounding); the same objective asked twice gives two different images.
     colours: a folder of images to measure the colours on, for networks that were not trained on photographs, or a
@@ -63,26 +75,39 @@ def maximize(
     if not 0 <= seed < 2**62:
         raise RequestError(f"a seed is a whole number from 0 to 2^62 - 1, not {seed}")
     settings = find_recipe(recipe).stretched(steps)
+    if isinstance(optimizer, Optimizer):
+        settings = settings.with_optimizer(optimizer)
+    elif optimizer not in (None, "auto"):
+        raise RequestError(f"an optimizer is 'auto' or an Optimizer, not '{optimizer}'")
     members = resolve(objectives, network)
-    height, width = _size(network, size)
-    network.check_size((height, width))
+    (height, width), seen = _sizes(network, settings, members, size, window)
+    network.check_size(seen)
+    settings = settings.windowed(*seen)
+    scored = (height, width) if _takes(network, (height, width)) else seen
     parametrization = settings.parametrization(network.channels, height, width, _colours(colours, network.channels))
     generators = _generators(members, seed)
     starts = [parametrization.start(generator) for generator in generators]
+    if start is not None:
+        image = centre_crop(as_image(start, network.channels), (height, width))
+        starts = [one + parametrization.parameters(image[None])[0] for one in starts]
+    searches = _searches(network, members, parametrization, starts, settings, seed) if optimizer == "auto" else {}
     batches = _batches(members, batch_size)
     climbs: list[tuple[list[int], Climb]] = []
     hidden = None if progress is None else not progress
     with tqdm(total=settings.steps * len(batches), disable=hidden, unit="step", leave=False) as bar:
         for indices in batches:
             asked = EachItsOwn(tuple(members[i] for i in indices))
-            start = torch.stack([starts[i] for i in indices]).to(network.device)
+            stages = settings.stages
+            if searches:
+                factors = tuple(searches[members[i]].factor for i in indices)
+                stages = tuple(scaled(stage, factors) for stage in stages)
             views = torch.Generator().manual_seed(seed + _VIEWS)
             reached = climb(
                 network,
                 asked,
                 parametrization,
-                start,
-                settings.stages,
+                torch.stack([starts[i] for i in indices]).to(network.device),
+                stages,
                 views,
                 noise=[generators[i] for i in indices],
                 snapshot_every=snapshot_every,
@@ -101,16 +126,74 @@ def maximize(
         "batch_size": batch_size,
         "device": str(network.device),
     }
-    return _gathered(network, members, parametrization, climbs, said)
+    if settings.has_window:
+        said |= {"window": list(seen), "scored_at": list(scored)}
+    if searches:
+        said["step_sizes"] = [search.as_dict() for search in searches.values()]
+    return _gathered(network, members, climbs, said, scored)
 
 
-def _size(network: Network, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    if size is None:
-        return network.input_size
+def _sizes(
+    network: Network,
+    settings: Recipe,
+    members: Sequence[Objective],
+    size: int | tuple[int, int] | str | None,
+    window: int | tuple[int, int] | None,
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The picture's (height, width), and what the network sees of it at once."""
+    asked = None if size is None or size == "receptive-field" else _pair("size", size)
+    if window is not None:
+        seen = _pair("window", window)
+    elif size == "receptive-field":
+        seen = receptive_field_size(network, members)
+    else:
+        seen = asked or network.input_size
+        if settings.has_window:
+            seen = network.input_size
+    if not settings.has_window:
+        if asked not in (None, seen):
+            raise RequestError(f"recipe '{settings.name}' shows the network the whole picture; size= says how large")
+        return seen, seen
+    whole = asked or (round(seen[0] * settings.canvas), round(seen[1] * settings.canvas))
+    if whole[0] < seen[0] or whole[1] < seen[1]:
+        raise RequestError(
+            f"recipe '{settings.name}' moves a window of {seen[0]} x {seen[1]} pixels over the picture, which does not "
+            f"fit on a canvas of {whole[0]} x {whole[1]}; ask for a larger size, or for a smaller window"
+        )
+    return whole, seen
+
+
+def _takes(network: Network, size: tuple[int, int]) -> bool:
+    try:
+        network.check_size(size)
+    except RequestError:
+        return False
+    return True
+
+
+def _pair(what: str, size: object) -> tuple[int, int]:
     sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise RequestError(f"a size is one side or (height, width), in whole pixels above zero, not {size}")
+        raise RequestError(f"a {what} is one side or (height, width), in whole pixels above zero, not {size}")
     return sides[0], sides[1]
+
+
+def _searches(
+    network: Network,
+    members: Sequence[Objective],
+    parametrization: Parametrization,
+    starts: Sequence[Tensor],
+    settings: Recipe,
+    seed: int,
+) -> dict[Objective, Search]:
+    """The best step size for each objective, found from the start of its first image."""
+    found: dict[Objective, Search] = {}
+    for member, begin in zip(members, starts, strict=True):
+        if member not in found:
+            found[member] = search_step_size(
+                network, member, parametrization, begin.to(network.device), settings.stages, seed + _VIEWS
+            )
+    return found
 
 
 def _colours(asked: str | Path | Tensor | None, channels: int) -> Tensor | None:
@@ -143,20 +226,24 @@ def _batches(members: Sequence[Objective], batch_size: int) -> list[list[int]]:
 def _gathered(
     network: Network,
     members: Sequence[Objective],
-    parametrization: Parametrization,
     climbs: Sequence[tuple[list[int], Climb]],
     settings: dict[str, object],
+    scored: tuple[int, int],
 ) -> Result:
-    """All batches in the order in which they were asked, with the plain score of each finished image."""
+    """All batches in the order in which they were asked, with the plain score of each finished image.
+
+    scored: the size at which the network is asked; where it takes its own size only, a larger canvas is resampled.
+    """
     images: dict[int, Tensor] = {}
     scores: dict[int, float] = {}
     traces: dict[int, list[float]] = {}
     snapshots: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for indices, reached in climbs:
+        made = reached.images().clamp(0, 1)
+        asked = EachItsOwn(tuple(members[i] for i in indices))
         with torch.no_grad():
-            made = parametrization.image(reached.parameters).clamp(0, 1)
-            asked = EachItsOwn(tuple(members[i] for i in indices))
-            score = asked.score(network.run(made, asked.places()))
+            shown = made if made.shape[2:] == scored else F.interpolate(made, scored, mode="bilinear", antialias=True)
+            score = asked.score(network.run(shown, asked.places()))
         check_finite([*reached.trace, score], asked)
         trace = torch.stack(reached.trace).T.tolist() if reached.trace else [[] for _ in indices]
         for position, index in enumerate(indices):

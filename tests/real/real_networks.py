@@ -10,8 +10,7 @@ from torch import Tensor
 
 import networks
 import preimage as pi
-from preimage.images import read_image
-from preimage.report.making import centre_crop
+from preimage.images import centre_crop, read_image
 
 
 @pytest.fixture(scope="session")

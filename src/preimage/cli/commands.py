@@ -71,7 +71,17 @@ def maximize(
     out: Out,
     recipe: RecipeName = None,
     steps: Steps = None,
-    size: Annotated[int | None, typer.Option(min=1, metavar="PX", help="Side of the images in pixels.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="PX", help="Side of the pictures in pixels, or 'receptive-field': what the units see."),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, metavar="PX", help="What the network sees at once, in recipes that move it.")
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="auto", help="'auto': find the step size that leads highest.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(metavar="IMAGE", help="Image to start from. Default: noise.")] = None,
     seed: Seed = 0,
     device: Device = None,
     colours: Colours = None,
@@ -80,7 +90,18 @@ def maximize(
     """Make an image for each objective that the network answers as strongly as can be."""
     writable_folder(out)  # better now than after minutes of work
     network = preimage.load(model, device=device)
-    result = preimage.maximize(network, objectives, recipe=recipe, steps=steps, size=size, seed=seed, colours=colours)
+    result = preimage.maximize(
+        network,
+        objectives,
+        recipe=recipe,
+        steps=steps,
+        size=int(size) if size is not None and size.isdecimal() else size,  # type: ignore[arg-type]
+        window=window,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        start=start,
+        seed=seed,
+        colours=colours,
+    )
     result.settings["model"] = model
     folder = result.save(out)
     if as_json:

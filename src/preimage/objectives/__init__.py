@@ -3,25 +3,35 @@
 from preimage.objectives.classes import Label, label, log_probabilities
 from preimage.objectives.directions import Direction, direction, floored_cosines
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
+from preimage.objectives.sequence import InSequence, in_sequence, residual
 from preimage.objectives.strings import parse, resolve
+from preimage.objectives.tiled import Tiling, tiled
 from preimage.objectives.units import Channel, Unit, channel, neuron, unit
+from preimage.objectives.views import EachView, each_view
 
 __all__ = [
     "Activations",
     "Channel",
     "Direction",
     "EachItsOwn",
+    "EachView",
+    "InSequence",
     "Label",
     "Objective",
+    "Tiling",
     "Unit",
     "WeightedSum",
     "channel",
     "direction",
+    "each_view",
     "floored_cosines",
+    "in_sequence",
     "label",
     "log_probabilities",
     "neuron",
     "parse",
+    "residual",
     "resolve",
+    "tiled",
     "unit",
 ]

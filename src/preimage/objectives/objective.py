@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -43,6 +43,10 @@ class Objective(ABC):
     def each(self, change: Callable[[Objective], Objective]) -> Objective:
         """The same combination with `change` applied to every objective that is not itself a combination."""
         return change(self)
+
+    def at(self, progress: float) -> Objective:
+        """What is asked when this share of the steps, from 0 to 1, is done; itself, unless it is a sequence."""
+        return self
 
     def __repr__(self) -> str:
         return f"<objective {self}>"
@@ -88,6 +92,10 @@ class WeightedSum(Objective):
     def each(self, change: Callable[[Objective], Objective]) -> Objective:
         return WeightedSum(tuple((weight, term.each(change)) for weight, term in self.terms))
 
+    def at(self, progress: float) -> Objective:
+        now = tuple((weight, term.at(progress)) for weight, term in self.terms)
+        return self if all(a[1] is b[1] for a, b in zip(now, self.terms, strict=True)) else WeightedSum(now)
+
     def __str__(self) -> str:
         out = ""
         for weight, term in self.terms:
@@ -99,7 +107,11 @@ class WeightedSum(Objective):
 
 @dataclass(frozen=True, repr=False)
 class EachItsOwn(Objective):
-    """A batch in which image i is asked `members[i]`."""
+    """A batch in which image i is asked `members[i]`.
+
+    Where a transform shows the network several views of each image (image by image), every member is asked for all
+    views of its own image, and the mean of its scores counts.
+    """
 
     members: tuple[Objective, ...]
 
@@ -111,13 +123,16 @@ class EachItsOwn(Objective):
         return frozenset().union(*(member.places() for member in self.members))
 
     def score(self, activations: Activations) -> Tensor:
-        count = {len(value) for value in activations.values()}
-        if count != {len(self.members)}:
-            raise RequestError(f"{len(self.members)} objectives, but {sorted(count)} images")
+        counts = {len(value) for value in activations.values()}
+        views, left = divmod(max(counts), len(self.members))
+        if len(counts) > 1 or left or not views:
+            raise RequestError(f"{len(self.members)} objectives, but {sorted(counts)} images")
         scores = [
-            member.score({place: activations[place][i : i + 1] for place in member.places()})
+            member.score({place: activations[place][i * views : (i + 1) * views] for place in member.places()})
             for i, member in enumerate(self.members)
         ]
+        if views > 1:
+            scores = [score.mean(0, keepdim=True) for score in scores]
         return torch.cat(scores)
 
     def bind(self, network: Network) -> Objective:
@@ -125,6 +140,14 @@ class EachItsOwn(Objective):
 
     def each(self, change: Callable[[Objective], Objective]) -> Objective:
         return EachItsOwn(tuple(member.each(change) for member in self.members))
+
+    def at(self, progress: float) -> EachItsOwn:
+        now = tuple(member.at(progress) for member in self.members)
+        return self if all(a is b for a, b in zip(now, self.members, strict=True)) else EachItsOwn(now)
+
+    def kept(self, images: Sequence[bool]) -> EachItsOwn:
+        """Some images of the batch only."""
+        return EachItsOwn(tuple(member for member, stays in zip(self.members, images, strict=True) if stays))
 
     def __str__(self) -> str:
         return "[" + ", ".join(map(str, self.members)) + "]"

@@ -2,9 +2,11 @@
 
 from preimage.optimization.first_order import Adam, Ascent, Momentum, NormalisedAscent
 from preimage.optimization.lbfgs import LBFGS
-from preimage.optimization.loop import Climb, check_finite, climb
+from preimage.optimization.loop import Climb, Referee, check_finite, climb
 from preimage.optimization.optimizer import Ascender, Evaluate, Optimizer
+from preimage.optimization.scaled import ClippedByContribution, Scaled
 from preimage.optimization.stage import Stage
+from preimage.optimization.step_size import Search, Trial, scaled, search_step_size
 
 __all__ = [
     "LBFGS",
@@ -12,11 +14,18 @@ __all__ = [
     "Ascender",
     "Ascent",
     "Climb",
+    "ClippedByContribution",
     "Evaluate",
     "Momentum",
     "NormalisedAscent",
     "Optimizer",
+    "Referee",
+    "Scaled",
+    "Search",
     "Stage",
+    "Trial",
     "check_finite",
     "climb",
+    "scaled",
+    "search_step_size",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,34 +13,48 @@ from preimage.optimization.optimizer import Ascender, Evaluate, Optimizer, per_i
 
 @dataclass(frozen=True)
 class Ascent(Optimizer):
-    """Plain gradient ascent: step_size * g (SPEC A1, S4)."""
+    """Plain gradient ascent: step_size * g (SPEC A1, S4).
+
+    per_first_gradient: divide by the mean |g| of each image's first step, once and for all. A step size is then what
+        the first step changes a pixel by, on average, in any network (SPEC S.3-6).
+    """
 
     step_size: float
+    per_first_gradient: bool = False
 
     def start(self) -> Ascender:
-        return _Scaled(self.step_size, normalised=False)
+        return _Straight(self.step_size, "first" if self.per_first_gradient else "never")
 
 
 @dataclass(frozen=True)
 class NormalisedAscent(Optimizer):
-    """step_size * g / mean |g|, the mean over each image's parameters: every step is equally long (SPEC A5, A6)."""
+    """step_size * g / mean |g|, the mean over what each image's gradient reaches: all steps are equally long
+    (SPEC A5, A6)."""
 
     step_size: float
 
     def start(self) -> Ascender:
-        return _Scaled(self.step_size, normalised=True)
+        return _Straight(self.step_size, "always")
 
 
-class _Scaled(Ascender):
-    def __init__(self, step_size: float, normalised: bool):
+class _Straight(Ascender):
+    def __init__(self, step_size: float, normalised: Literal["never", "first", "always"]):
         self._step_size = step_size
         self._normalised = normalised
+        self._mean: Tensor | None = None
 
     def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
-        if not self._normalised:
+        if self._normalised == "never":
             return self._step_size * gradient
-        mean = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
-        return self._step_size * gradient / per_image(mean, gradient)
+        if self._mean is None or self._normalised == "always":
+            # What lies outside the window of the network has no gradient, and no say in how long a step is.
+            reached = (gradient != 0).flatten(1).sum(1).clamp_min(1)
+            mean = gradient.abs().flatten(1).sum(1) / reached
+            self._mean = mean.clamp_min(torch.finfo(gradient.dtype).tiny)
+        return self._step_size * gradient / per_image(self._mean, gradient)
+
+    def keep(self, images: Tensor) -> None:
+        self._mean = _kept(self._mean, images)
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,9 @@ class _Rolling(Ascender):
         pushed = self._settings.step_size * gradient
         self._velocity = pushed if self._velocity is None else self._settings.momentum * self._velocity + pushed
         return self._velocity
+
+    def keep(self, images: Tensor) -> None:
+        self._velocity = _kept(self._velocity, images)
 
 
 @dataclass(frozen=True)
@@ -92,3 +110,10 @@ class _Adapting(Ascender):
         self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         unbiased = (self._square / (1 - second**self._steps)).sqrt_().add_(self._settings.epsilon)
         return torch.div(self._mean, unbiased).mul_(self._settings.step_size / (1 - first**self._steps))
+
+    def keep(self, images: Tensor) -> None:
+        self._mean, self._square = _kept(self._mean, images), _kept(self._square, images)
+
+
+def _kept(memory: Tensor | None, images: Tensor) -> Tensor | None:
+    return None if memory is None else memory[images]

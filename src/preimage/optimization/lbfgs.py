@@ -64,6 +64,12 @@ class _QuasiNewton(Ascender):
         self._forget(length == 0)
         return (length[:, None] * direction).view_as(parameters)
 
+    def keep(self, images: Tensor) -> None:
+        pairs = ((step[images], fall[images], inverse[images]) for step, fall, inverse in self._pairs)
+        self._pairs = deque(pairs, maxlen=self._settings.history)
+        self._scale = None if self._scale is None else self._scale[images]
+        self._last = None if self._last is None else (self._last[0][images], self._last[1][images])
+
     def _learn(self, flat: Tensor, slope: Tensor) -> None:
         if self._scale is None:
             self._scale = torch.zeros(len(flat), device=flat.device, dtype=flat.dtype)

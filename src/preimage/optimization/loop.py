@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import NonFiniteScoreError, RequestError
@@ -18,6 +19,7 @@ from preimage.objectives import EachItsOwn
 from preimage.optimization.optimizer import Ascender
 from preimage.optimization.stage import Stage
 from preimage.parametrizations import Parametrization
+from preimage.priors import Kernel
 from preimage.transforms import InTurn, View
 
 # On a GPU every look at a number makes the host wait for the device, so a bad one is looked for now and then.
@@ -28,15 +30,26 @@ _CHECK_EVERY = 16
 class Climb:
     """What the loop has reached.
 
-    parameters: v after the last whole step, [N, ...]. trace: the objective of the transformed images while
-    optimising, one [N] per step; where a stage asks something else of other taps, that score.
+    parameters: v after the last whole step, [N, ...]; what v stands for is `parametrization`.
+    trace: the objective of the transformed images while optimising, one [N] per step (NaN for images that a referee
+        has stopped); where a stage asks something else of other taps, that score.
     snapshots: (steps done, images [N, C, H, W] on the CPU). interrupted: whether Ctrl-C ended it.
     """
 
     parameters: Tensor
+    parametrization: Parametrization
     trace: list[Tensor] = field(default_factory=list)
     snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
     interrupted: bool = False
+
+    @torch.no_grad()
+    def images(self) -> Tensor:
+        """The images so far, [N, C, H, W], as they are: values may lie outside [0, 1]."""
+        return self.parametrization.image(self.parameters)
+
+
+Referee = Callable[[Climb], Tensor]
+"""Says after every step which images go on, bool [N] on the CPU; one that was stopped stays stopped."""
 
 
 def climb(
@@ -50,109 +63,176 @@ def climb(
     noise: Sequence[torch.Generator] | None = None,
     snapshot_every: int | None = None,
     on_step: Callable[[], object] | None = None,
+    referee: Referee | None = None,
 ) -> Climb:
     """Climb from the parameters `start` [N, ...] through all stages.
 
     objective: bound to `network`, one member per image.
     generator, noise: all randomness, on the CPU. Views are drawn from the first, for the whole batch; eps_3's noise
         from one generator per image, so that it does not depend on the batch (default: from the first, too).
+    referee: may stop some images, or all; with one, scores that are not finite are its affair.
     Ctrl-C ends the climb and keeps what it has reached.
 
-    Raises `NonFiniteScoreError` as soon as a score is NaN or infinite.
+    Raises `NonFiniteScoreError` as soon as a score is NaN or infinite, and `RequestError` if a schedule of a stage
+    never fires.
     """
-    reached = Climb(start)
-    sources = [generator] * len(start) if noise is None else noise
-    ascender: Ascender | None = None
+    stages = [stage for stage in stages if stage.steps]
+    for stage in stages:
+        stage.check()
+    reached = Climb(start, parametrization)
+    run = _Run(network, objective, reached, [generator] * len(start) if noise is None else list(noise))
+    total, done = sum(stage.steps for stage in stages), 0
     try:
         with network.held():
             for stage in stages:
-                if stage.optimizer is not None:
-                    ascender = stage.optimizer.start()
-                if ascender is None:
-                    raise RequestError("the first stage needs an optimizer")
-                asked = objective if stage.asks is None else EachItsOwn(tuple(map(stage.asks, objective.members)))
-                look = _Look(network, objective, asked, parametrization, stage)
+                run.begin(stage, parametrization)
                 for step in range(stage.steps):
-                    look.view = InTurn(stage.transforms).draw(generator)
-                    reached.trace.append(_advance(reached, look, ascender, step / stage.steps, sources))
-                    if start.device.type == "cpu" or len(reached.trace) % _CHECK_EVERY == 0:
-                        check_finite(reached.trace, asked)
-                    if snapshot_every and len(reached.trace) % snapshot_every == 0:
-                        with torch.no_grad():
-                            image = parametrization.image(reached.parameters).clamp(0, 1).cpu()
-                        reached.snapshots.append((len(reached.trace), image))
+                    if step % stage.hold == 0:
+                        view = InTurn(stage.transforms).draw(generator)
+                    run.advance(view, step, done / total)
+                    done += 1
+                    if referee is not None:
+                        run.keep(referee(reached))
+                    elif start.device.type == "cpu" or done % _CHECK_EVERY == 0:
+                        run.check()
+                    if snapshot_every and done % snapshot_every == 0:
+                        image = reached.images().clamp(0, 1)
+                        reached.snapshots.append((done, _resized(image, parametrization).cpu()))
                     if on_step:
                         on_step()
-            check_finite(reached.trace, objective)
+                    if not run.alive.any():
+                        return reached
+            if referee is None:
+                check_finite(reached.trace, objective)
     except KeyboardInterrupt:
         reached.interrupted = True
     return reached
 
 
-def _advance(
-    reached: Climb, look: _Look, ascender: Ascender, progress: float, noise: Sequence[torch.Generator]
-) -> Tensor:
-    """One application of the update rule; returns the scores [N] from which it started."""
-    stage, v = look.stage, reached.parameters
-    value, gradient = look(v)
-    scores = look.scores
-    step_size = 1 + progress * (stage.last_step_size - 1)
-    new = v + step_size * ascender.step(v, value, gradient, look)
-    if stage.denoiser is not None:
-        new = new + stage.pull * (stage.denoiser(v) - v)
-    if stage.smooth_solution is not None:
-        new = stage.smooth_solution(new)
-    if stage.noise:
-        new = new + stage.noise * torch.stack([torch.randn(v.shape[1:], generator=one) for one in noise]).to(v)
-    reached.parameters = new.detach()
-    return scores
+class _Run:
+    """A climb at work: which images are still going, and what the present stage does with them."""
+
+    def __init__(self, network: Network, objective: EachItsOwn, reached: Climb, noise: list[torch.Generator]):
+        self._network = network
+        self._objective = objective
+        self._reached = reached
+        self._noise = noise
+        self._ascender: Ascender | None = None
+        self.alive = torch.ones(len(reached.parameters), dtype=torch.bool)
+        self.look: _Look | None = None
+
+    def begin(self, stage: Stage, whole: Parametrization) -> None:
+        """Take up a stage; `whole` is what the picture is in the end."""
+        self._stage, reached = stage, self._reached
+        if stage.optimizer is not None:
+            self._ascender = stage.optimizer.start()
+            self._ascender.keep(self.alive)
+        if self._ascender is None:
+            raise RequestError("the first stage needs an optimizer")
+        height, width = round(whole.height * stage.scale), round(whole.width * stage.scale)
+        if (height, width) != (reached.parametrization.height, reached.parametrization.width):
+            if stage.optimizer is None:
+                raise RequestError("a stage in which the picture has another size needs an optimizer of its own")
+            scaled = whole.resized(height, width)
+            reached.parameters = scaled.parameters(_resized(reached.images(), scaled))
+            reached.parametrization = scaled
+        self.look = None
+
+    def advance(self, view: View, step: int, progress: float) -> None:
+        """One application of the update rule; `progress` is the share of all steps that is done."""
+        stage, reached, everyone = self._stage, self._reached, bool(self.alive.all())
+        objective = (self._objective if everyone else self._objective.kept(self.alive.tolist())).at(progress)
+        if self.look is None or any(
+            a is not b for a, b in zip(self.look.plain.members, objective.members, strict=True)
+        ):
+            self.look = _Look(self._network, objective, reached.parametrization, stage)
+        look, ascender = self.look, self._ascender
+        assert ascender is not None
+        look.view, look.kernel = view, stage.update_kernel(step)
+        v = reached.parameters if everyone else reached.parameters[self.alive]
+        value, gradient = look(v)
+        scores = look.scores
+        step_size = 1 + step / stage.steps * (stage.last_step_size - 1)
+        new = v + step_size * ascender.step(v, value, gradient, look)
+        if stage.denoiser is not None:
+            new = new + stage.pull * (stage.denoiser(v) - v)
+        kernel = stage.solution_kernel(step)
+        if kernel is not None:
+            new = kernel(new)
+        if stage.noise:
+            drawn = [torch.randn(v.shape[1:], generator=one) for one in self._noise]
+            new = new + stage.noise * torch.stack(drawn)[self.alive].to(v)
+        if everyone:
+            reached.parameters = new.detach()
+        else:
+            reached.parameters = reached.parameters.clone()
+            reached.parameters[self.alive] = new.detach()
+            scores = (
+                torch.full((len(self.alive),), torch.nan).to(scores).masked_scatter(self.alive.to(v.device), scores)
+            )
+        reached.trace.append(scores)
+
+    def check(self) -> None:
+        """Raise `NonFiniteScoreError` if one of the last scores is NaN or infinite."""
+        if self.look is not None:
+            check_finite(self._reached.trace, self.look.asked)
+
+    def keep(self, going: Tensor) -> None:
+        """Stop all images that are not `going`, bool [N]."""
+        going = going & self.alive
+        if not torch.equal(going, self.alive):
+            assert self._ascender is not None
+            self._ascender.keep(going[self.alive])
+            self.alive, self.look = going, None
 
 
 class _Look:
     """J and its gradient, smoothed by K_f, under the view of the present step; an `Evaluate`."""
 
     view: View
+    kernel: Kernel | None
 
-    def __init__(
-        self,
-        network: Network,
-        plain: EachItsOwn,
-        asked: EachItsOwn,
-        parametrization: Parametrization,
-        stage: Stage,
-    ):
+    def __init__(self, network: Network, plain: EachItsOwn, parametrization: Parametrization, stage: Stage):
+        self.plain = plain
+        self.asked = plain if stage.asks is None else EachItsOwn(tuple(map(stage.asks, plain.members)))
         self._network = network
-        self._asked = asked
-        self._places = asked.places()
+        self._places = self.asked.places()
         # What a trace shows should not jump because a stage asks differently, as long as it can be seen at all.
-        self._traced = plain if asked is not plain and plain.places() <= self._places else asked
+        self._traced = plain if stage.asks is not None and plain.places() <= self._places else self.asked
         self._parametrization = parametrization
-        self.stage = stage
-        self.scores = torch.empty(0)
+        self._stage = stage
+        # A line search ends where the next step starts: without random views that look need not be repeated.
+        self._remembers = stage.optimizer is not None and stage.optimizer.looks_ahead and not stage.transforms
         self._last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self.scores = torch.empty(0)
 
     def __call__(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        # A line search ends where the next step starts: without random views that look need not be repeated.
-        remembers = self.stage.optimizer is not None and self.stage.optimizer.looks_ahead and not self.stage.transforms
-        if remembers and self._last is not None and torch.equal(self._last[0], parameters):
+        if self._remembers and self._last is not None and torch.equal(self._last[0], parameters):
             self.scores = self._last[1]
             return self._last[2], self._last[3]
         v = parameters.detach().requires_grad_(True)
         with torch.enable_grad():
             image = self._parametrization.image(v)
             activations = self._network.run(self.view(image), self._places)
-            scores = self._asked.score(activations)
+            scores = self.asked.score(activations)
             value = scores
-            for regularizer in self.stage.regularizers:
+            for regularizer in self._stage.regularizers:
                 value = value - regularizer.weight * regularizer.energy(image)
             (gradient,) = torch.autograd.grad(value.sum(), v)
-        if self.stage.smooth_update is not None:
-            gradient = self.stage.smooth_update(gradient)
+        if self.kernel is not None:
+            gradient = self.kernel(gradient)
         with torch.no_grad():
-            self.scores = scores.detach() if self._traced is self._asked else self._traced.score(activations)
-        if remembers:
+            self.scores = scores.detach() if self._traced is self.asked else self._traced.score(activations)
+        if self._remembers:
             self._last = (v.detach(), self.scores, value.detach(), gradient)
         return value.detach(), gradient
+
+
+def _resized(images: Tensor, like: Parametrization) -> Tensor:
+    """The images at the size of a parametrization."""
+    if images.shape[2:] == (like.height, like.width):
+        return images
+    return F.interpolate(images, size=(like.height, like.width), mode="bilinear", antialias=True, align_corners=False)
 
 
 def check_finite(trace: Sequence[Tensor], objective: EachItsOwn) -> None:

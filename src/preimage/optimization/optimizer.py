@@ -21,12 +21,17 @@ class Ascender(ABC):
         `evaluate` is for those that look ahead along a line; each image is treated on its own.
         """
 
+    @abstractmethod
+    def keep(self, images: Tensor) -> None:
+        """Go on with some images of the batch only: `images` is bool [N]."""
+
 
 class Optimizer(ABC):
     """Settings of a way to climb."""
 
     looks_ahead = False
-    """Whether steps call `evaluate`; the loop then remembers the last point that was looked at."""
+    """Whether steps call `evaluate`; the loop then remembers the last point that was looked at. Such an optimizer
+    finds the length of its steps by itself."""
 
     @abstractmethod
     def start(self) -> Ascender:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from preimage.errors import RequestError
 from preimage.objectives import Objective
 from preimage.optimization.optimizer import Optimizer
-from preimage.priors import Denoiser, Kernel, Regularizer
+from preimage.priors import Denoiser, Kernel, Regularizer, Schedule
 from preimage.transforms import Transform
 
 
@@ -19,9 +20,11 @@ class Stage:
     steps: how many; when a user asks for another total, all stages are stretched alike.
     optimizer: A; None goes on with the one of the stage before, memory included.
     asks: the objective of this stage, made from the one that the user asked.
-    transforms: T, one after the other. regularizers: the R_i. smooth_solution, smooth_update: K_e and K_f.
-    denoiser, pull: r and eps_1. noise: eps_3.
+    transforms: T, one after the other. regularizers: the R_i. smooth_solution, smooth_update: K_e and K_f, in every
+        step or as a schedule says. denoiser, pull: r and eps_1. noise: eps_3.
     last_step_size: step sizes fall linearly, towards this share of themselves at the stage's end.
+    hold: for so many steps the transforms' random numbers stay the same.
+    scale: the picture's sides in this stage, as a share of what they are in the end ("octaves", SPEC A5, S11).
     """
 
     steps: int
@@ -29,12 +32,34 @@ class Stage:
     asks: Callable[[Objective], Objective] | None = None
     transforms: tuple[Transform, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
-    smooth_solution: Kernel | None = None
-    smooth_update: Kernel | None = None
+    smooth_solution: Kernel | Schedule | None = None
+    smooth_update: Kernel | Schedule | None = None
     denoiser: Denoiser | None = None
     pull: float = 0.0
     noise: float = 0.0
-    last_step_size: float = field(default=1.0)
+    last_step_size: float = 1.0
+    hold: int = 1
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.hold < 1:
+            raise RequestError(f"a view is held for at least one step, not {self.hold}")
+        if not self.scale > 0:
+            raise RequestError(f"a picture's scale lies above zero, not {self.scale}")
+
+    def check(self) -> None:
+        """Raise `RequestError` if something that is planned never happens within the stage's steps."""
+        for kernel in (self.smooth_solution, self.smooth_update):
+            if isinstance(kernel, Schedule):
+                kernel.check(self.steps)
+
+    def solution_kernel(self, step: int) -> Kernel | None:
+        """K_e in this step."""
+        return _now(self.smooth_solution, step, self.steps)
+
+    def update_kernel(self, step: int) -> Kernel | None:
+        """K_f in this step."""
+        return _now(self.smooth_update, step, self.steps)
 
     def describe(self) -> dict[str, Any]:
         """Every setting that is in force, as plain JSON types."""
@@ -47,7 +72,14 @@ class Stage:
         for name in ("transforms", "regularizers"):
             if getattr(self, name):
                 said[name] = [repr(one) for one in getattr(self, name)]
-        for name, silent in (("pull", 0.0), ("noise", 0.0), ("last_step_size", 1.0)):
+        for name, silent in _SILENT.items():
             if getattr(self, name) != silent:
                 said[name] = getattr(self, name)
         return said
+
+
+_SILENT = {"pull": 0.0, "noise": 0.0, "last_step_size": 1.0, "hold": 1, "scale": 1.0}
+
+
+def _now(kernel: Kernel | Schedule | None, step: int, steps: int) -> Kernel | None:
+    return kernel.at(step, steps) if isinstance(kernel, Schedule) else kernel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,10 @@ class Parametrization(ABC):
     @abstractmethod
     def parameters(self, images: Tensor) -> Tensor:
         """Parameters whose image comes as close to `images` as this parametrization allows."""
+
+    def resized(self, height: int, width: int) -> Parametrization:
+        """The same parametrization for images of another size."""
+        return replace(self, height=height, width=width)
 
     def describe(self) -> dict[str, Any]:
         """Its kind and every setting, as plain JSON types."""

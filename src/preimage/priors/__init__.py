@@ -1,6 +1,23 @@
 """What keeps an image plausible."""
 
-from preimage.priors.prior import Denoiser, Kernel
-from preimage.priors.regularizers import L1, L2, Regularizer, TotalVariation
+from preimage.priors.prior import Denoiser, Kernel, Schedule
+from preimage.priors.regularizers import L1, L2, HuberTotalVariation, Regularizer, TotalVariation
+from preimage.priors.schedules import BlurAndDeblur, Every, FallingBlur
+from preimage.priors.smoothing import Deblur, Gaussian, Grey
 
-__all__ = ["L1", "L2", "Denoiser", "Kernel", "Regularizer", "TotalVariation"]
+__all__ = [
+    "L1",
+    "L2",
+    "BlurAndDeblur",
+    "Deblur",
+    "Denoiser",
+    "Every",
+    "FallingBlur",
+    "Gaussian",
+    "Grey",
+    "HuberTotalVariation",
+    "Kernel",
+    "Regularizer",
+    "Schedule",
+    "TotalVariation",
+]

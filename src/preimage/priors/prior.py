@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from torch import Tensor
 
 
 class Kernel(Protocol):
-    """A smoothing filter: K_e on the solution ("elastic") or K_f on the update ("fluid"); paper 2, SPEC S5 to S7."""
+    """A filter: K_e on the solution ("elastic") or K_f on the update ("fluid"); paper 2, SPEC S5 to S7."""
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Smooth parameters or gradients; the shape stays."""
+        """Smooth parameters or gradients [N, C, H, W]; the shape stays."""
 
 
 class Denoiser(Protocol):
@@ -19,3 +20,14 @@ class Denoiser(Protocol):
 
     def __call__(self, values: Tensor) -> Tensor:
         """The plausible neighbour of each v; the shape stays."""
+
+
+class Schedule(ABC):
+    """A kernel that changes from step to step, or is there in some steps only."""
+
+    @abstractmethod
+    def at(self, step: int, steps: int) -> Kernel | None:
+        """The kernel that follows step `step` (from 0) of `steps`; None: nothing happens then."""
+
+    def check(self, steps: int) -> None:
+        """Raise `RequestError` if something that is planned never happens within `steps` steps."""

@@ -47,6 +47,26 @@ class TotalVariation(Regularizer):
 
 
 @dataclass(frozen=True)
+class HuberTotalVariation(Regularizer):
+    """Sum over differences d between neighbours of (d/t)^2 where |d| <= t, and of |d|/t beyond (SPEC A16).
+
+    Paper 0's code calls it "cv_norm": its derivative is 2 d/t for small differences, and the sign of d for larger
+    ones, so that edges are not held against an image more the stronger they are.
+    threshold: t; the published code counts in levels of 0..255, so 1/255.
+    """
+
+    threshold: float = 1 / 255
+
+    def energy(self, images: Tensor) -> Tensor:
+        down, right = images[:, :, 1:] - images[:, :, :-1], images[:, :, :, 1:] - images[:, :, :, :-1]
+        return self._of(down) + self._of(right)
+
+    def _of(self, differences: Tensor) -> Tensor:
+        size = differences.abs() / self.threshold
+        return size.where(size > 1, size.square()).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
 class L1(Regularizer):
     """Sum of |u - centre|."""
 

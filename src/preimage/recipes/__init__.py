@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from preimage.errors import RequestError, nearest
+from preimage.recipes.blurring_and_deblurring import (
+    BLUR,
+    BLUR_DEBLUR,
+    JITTER,
+    JITTER_RESIZE,
+    JITTER_RESIZE_NEAREST,
+    UNCONSTRAINED,
+    with_weight_decay,
+)
 from preimage.recipes.default import DEFAULT
 from preimage.recipes.inverse_feature_visualization import PLAIN
 from preimage.recipes.lucid import FOURIER
 from preimage.recipes.recipe import Recipe
 
-_ALL = {recipe.name: recipe for recipe in (DEFAULT, FOURIER, PLAIN)}
+_PAPER_0 = (UNCONSTRAINED, JITTER, JITTER_RESIZE, JITTER_RESIZE_NEAREST, BLUR, BLUR_DEBLUR)
+_ALL = {recipe.name: recipe for recipe in (DEFAULT, FOURIER, *_PAPER_0, PLAIN)}
 
 
 class RecipeTable(dict[str, Recipe]):
@@ -38,4 +48,4 @@ def find_recipe(recipe: str | Recipe | None) -> Recipe:
     return _ALL[name]
 
 
-__all__ = ["DEFAULT", "Recipe", "RecipeTable", "find_recipe", "recipes"]
+__all__ = ["DEFAULT", "Recipe", "RecipeTable", "find_recipe", "recipes", "with_weight_decay"]

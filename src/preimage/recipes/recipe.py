@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.optimization import Stage
+from preimage.optimization import Optimizer, Stage
 from preimage.parametrizations import Parametrization
+from preimage.transforms import Window, WindowsAround
 
 MakeParametrization = Callable[[int, int, int, Tensor | None], Parametrization]
 """(channels, height, width, colour matrix or None) -> parametrization."""
@@ -21,6 +22,8 @@ class Recipe:
     """name: as one types it. source: where it was published. says: what it does, in a sentence.
 
     parametrization: made when the size is known. stages: what the loop runs through.
+    canvas: how much larger than what the network sees at once the picture is, a share of the sides. Above 1 the stages
+        have a `Window`.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Recipe:
     says: str
     parametrization: MakeParametrization
     stages: tuple[Stage, ...]
+    canvas: float = 1.0
 
     @property
     def steps(self) -> int:
@@ -46,6 +50,32 @@ class Recipe:
         scaled = [round(end * steps / ends[-1]) for end in ends]
         stages = [replace(s, steps=b - a) for s, a, b in zip(self.stages, scaled, scaled[1:], strict=False)]
         return replace(self, stages=tuple(stages))
+
+    def windowed(self, height: int, width: int) -> Recipe:
+        """The same recipe for a network that sees height x width pixels at once."""
+        return replace(
+            self,
+            stages=tuple(
+                replace(
+                    stage,
+                    transforms=tuple(
+                        t.fitted(height, width) if isinstance(t, (Window, WindowsAround)) else t
+                        for t in stage.transforms
+                    ),
+                )
+                for stage in self.stages
+            ),
+        )
+
+    @property
+    def has_window(self) -> bool:
+        """Whether the network sees a part of the picture at a time."""
+        return any(isinstance(t, (Window, WindowsAround)) for stage in self.stages for t in stage.transforms)
+
+    def with_optimizer(self, optimizer: Optimizer) -> Recipe:
+        """The same recipe with another optimizer in every stage that does not go on with the one before."""
+        changed = (s if s.optimizer is None else replace(s, optimizer=optimizer) for s in self.stages)
+        return replace(self, stages=tuple(changed))
 
     def describe(self) -> dict[str, Any]:
         """Every setting, as plain JSON types."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.images import to_pil, written_whole
+from preimage.images import centre_crop, to_pil, written_whole
 from preimage.maximize import maximize
 from preimage.network import Network, Place, Tap
 from preimage.objectives import channel, label
@@ -98,7 +97,7 @@ class PictureMaker:
     def _make(self, asked: list[Any], tap: Tap, prefix: str, size: tuple[int, int] | None) -> list[Picture]:
         if not asked or self.interrupted:
             return []
-        result = maximize(self._network, asked, size=size, **self._options)
+        result = maximize(self._network, asked, window=size, **self._options)
         self.interrupted = result.interrupted
         return [self._picture(result, i, tap, prefix) for i in range(len(result.objectives))]
 
@@ -139,15 +138,6 @@ def picture_size(network: Network, tap: Tap) -> tuple[int, int]:
     except RequestError:
         return network.input_size
     return size
-
-
-def centre_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The largest centred part of [C, H, W] with the shape of `size`, resampled to it."""
-    scale = max(size[0] / image.shape[1], size[1] / image.shape[2])
-    whole = [max(round(side * scale), least) for side, least in zip(image.shape[1:], size, strict=True)]
-    resized = F.interpolate(image[None], size=whole, mode="bilinear", antialias=True, align_corners=False)[0]
-    top, left = ((side - least) // 2 for side, least in zip(whole, size, strict=True))
-    return resized[:, top : top + size[0], left : left + size[1]].clamp(0, 1)
 
 
 def _pixels(pair: tuple[int, int] | None) -> str:

@@ -1,8 +1,21 @@
-"""What must not change the answer: jitter, padding, cropping, rescaling, rotation."""
+"""What must not change the answer: jitter, padding, moving windows, rescaling, rotation."""
 
 from preimage.transforms.affine import Affine, rescale, rotate
 from preimage.transforms.colour import ColourJitter
-from preimage.transforms.shifting import Crop, Jitter, Pad
+from preimage.transforms.shifting import Jitter, Pad
 from preimage.transforms.transform import InTurn, Transform, View
+from preimage.transforms.window import Window, WindowsAround
 
-__all__ = ["Affine", "ColourJitter", "Crop", "InTurn", "Jitter", "Pad", "Transform", "View", "rescale", "rotate"]
+__all__ = [
+    "Affine",
+    "ColourJitter",
+    "InTurn",
+    "Jitter",
+    "Pad",
+    "Transform",
+    "View",
+    "Window",
+    "WindowsAround",
+    "rescale",
+    "rotate",
+]

@@ -1,4 +1,4 @@
-"""Moving, padding and cropping by whole pixels: no interpolation."""
+"""Moving and padding by whole pixels: no interpolation."""
 
 from __future__ import annotations
 
@@ -50,28 +50,6 @@ class Pad(Transform):
                 return F.pad(images, (self.pixels,) * 4, value=self.value)
             _check_margin(self, self.pixels, images)
             return F.pad(images, (self.pixels,) * 4, mode=self.border)
-
-        return view
-
-
-@dataclass(frozen=True)
-class Crop(Transform):
-    """A window of fixed height and width, anywhere on the image."""
-
-    height: int
-    width: int
-
-    def draw(self, generator: torch.Generator) -> View:
-        down, right = (float(torch.rand((), generator=generator)) for _ in range(2))
-
-        def view(images: Tensor) -> Tensor:
-            rows, columns = images.shape[2] - self.height, images.shape[3] - self.width
-            if rows < 0 or columns < 0:
-                raise RequestError(
-                    f"a {self.height} x {self.width} window does not fit into images {list(images.shape)}"
-                )
-            top, left = int(down * (rows + 1)), int(right * (columns + 1))
-            return images[:, :, top : top + self.height, left : left + self.width]
 
         return view
 

@@ -1,0 +1,69 @@
+"""Asking for one thing first and for another afterwards."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.network import Network, Place
+from preimage.objectives.objective import Activations, Objective
+from preimage.objectives.units import Channel
+
+
+@dataclass(frozen=True, repr=False)
+class InSequence(Objective):
+    """`members` one after the other, each for its share of all steps; the last one is what an image is scored by."""
+
+    members: tuple[Objective, ...]
+    shares: tuple[float, ...]
+
+    def places(self) -> frozenset[Place]:
+        return self.members[-1].places()
+
+    def score(self, activations: Activations) -> Tensor:
+        return self.members[-1].score(activations)
+
+    def at(self, progress: float) -> Objective:
+        ends = list(accumulate(self.shares))[:-1]
+        return self.members[bisect_right(ends, progress * sum(self.shares))].at(progress)
+
+    def bind(self, network: Network) -> Objective:
+        return InSequence(tuple(member.bind(network) for member in self.members), self.shares)
+
+    def each(self, change: Callable[[Objective], Objective]) -> Objective:
+        return InSequence(tuple(member.each(change) for member in self.members), self.shares)
+
+    def __str__(self) -> str:
+        return " then ".join(map(str, self.members))
+
+
+def in_sequence(members: Sequence[Objective], shares: Sequence[float] | None = None) -> InSequence:
+    """First members[0], then members[1], ...; shares: of the steps, in any unit, all equal by default.
+
+    Raises `RequestError` if there is nothing to ask, or a share is missing or not above zero.
+    """
+    given = [1.0] * len(members) if shares is None else [float(share) for share in shares]
+    if not members or len(given) != len(members) or not all(share > 0 for share in given):
+        raise RequestError(
+            f"a sequence needs one share above zero for each of its objectives, not {given} for {len(members)}"
+        )
+    return InSequence(tuple(members), tuple(given))
+
+
+def residual(block: str, index: int, branch: str, share: float = 0.5) -> InSequence:
+    """Channel `index` of a residual block: first of its residual branch alone, then of branch plus identity.
+
+    Paper 0, section 4.3: "train the residual part firstly, then finetune the training image by adding the identity
+    path" (SPEC A12). Both are asked before the ReLU that the block ends in.
+
+    block: the tap of the sum, `layer2.1`. branch: the tap of what is added to the identity, `layer2.1.bn3`.
+    share: of the steps, for the branch.
+    """
+    if not 0 < share < 1:
+        raise RequestError(f"the residual branch's share of the steps lies between 0 and 1, not {share}")
+    return in_sequence((Channel(Place(branch), index), Channel(Place(block), index)), (share, 1 - share))

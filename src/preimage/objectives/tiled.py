@@ -1,0 +1,76 @@
+"""Many filters of a layer on one canvas, in one pass (paper 0's code, SPEC A13)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.network import Network
+from preimage.objectives.objective import Objective, WeightedSum
+from preimage.objectives.units import unit
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """objective: all units together. size: (height, width) of the canvas in pixels. side: (height, width) of a tile.
+    corners: (top, left) of the tile of each channel, in the order of `channels`."""
+
+    channels: tuple[int, ...]
+    objective: Objective
+    size: tuple[int, int]
+    side: tuple[int, int]
+    corners: tuple[tuple[int, int], ...]
+
+    def cut(self, canvas: Tensor) -> Tensor:
+        """The tiles of a canvas [C, H, W], as [channels, C, height, width]."""
+        height, width = self.side
+        return torch.stack([canvas[:, top : top + height, left : left + width] for top, left in self.corners])
+
+
+def tiled(network: Network, tap: str, channels: Sequence[int], gap: int = 0) -> Tiling:
+    """One unit of each channel, so far apart that their receptive fields, with `gap` pixels between, do not overlap.
+
+    Every unit has a tile of its own; the gradient of the sum of all units is each unit's own gradient in its tile, so
+    that one pass makes all pictures.
+
+    Raises `RequestError` where the tap's receptive field is not known or no smaller than the network's input.
+    """
+    if not channels:
+        raise RequestError("there is no channel to put on the canvas")
+    network.tap(tap)
+    row = network.taps()[network.tap(tap).name]
+    if row.receptive_field is None or row.stride is None or len(row.shape) != 3:
+        raise RequestError(f"'{tap}' cannot be tiled: its units see the whole input, or its stride is not known")
+    if any(field >= whole for field, whole in zip(row.receptive_field, network.input_size, strict=True)):
+        raise RequestError(f"'{tap}' cannot be tiled: each unit sees the whole input")
+    columns = math.ceil(math.sqrt(len(channels)))
+    rows = -(-len(channels) // columns)
+    # How many units of the map lie between one tile and the next.
+    apart = [-(-(field + gap) // stride) for field, stride in zip(row.receptive_field, row.stride, strict=True)]
+    side = (apart[0] * row.stride[0], apart[1] * row.stride[1])
+    cells = [(i // columns, i % columns) for i in range(len(channels))]
+    # Units lie symmetrically on the input, so the first one is looking at this pixel.
+    first = [
+        (n - 1 - (count - 1) * stride) / 2
+        for n, count, stride in zip(network.input_size, row.shape[1:], row.stride, strict=True)
+    ]
+    units = [
+        unit(
+            tap,
+            index,
+            *(round(((cell[axis] + 0.5) * side[axis] - first[axis]) / row.stride[axis]) for axis in range(2)),
+        )
+        for index, cell in zip(channels, cells, strict=True)
+    ]
+    return Tiling(
+        tuple(channels),
+        WeightedSum(tuple((1.0, one) for one in units)).bind(network),
+        (rows * side[0], columns * side[1]),
+        side,
+        tuple((y * side[0], x * side[1]) for y, x in cells),
+    )
