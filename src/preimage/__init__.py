@@ -7,7 +7,7 @@ result = pi.maximize(net, ["stage3.1:7", "class:tabby"])
 result.save("out")
 """
 
-from preimage import objectives, parametrizations, priors, transforms
+from preimage import objectives, parametrizations, priors, starts, transforms
 from preimage.canvas import placed
 from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
 from preimage.maximize import maximize
@@ -30,5 +30,6 @@ __all__ = [
     "placed",
     "priors",
     "recipes",
+    "starts",
     "transforms",
 ]

@@ -63,12 +63,6 @@ def as_image(photo: Photo, channels: int = 3) -> Tensor:
     return image
 
 
-def mean_image(folder: str | Path, size: tuple[int, int], channels: int = 3) -> Tensor:
-    """The mean of all images in a folder, each cropped to its centre: a start for faces and the like (SPEC A16)."""
-    files = image_files(folder)
-    return torch.stack([centre_crop(read_image(path, channels), size) for path in files]).mean(0)
-
-
 def centre_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The largest centred part of [C, H, W] with the shape of `size`, resampled to it."""
     scale = max(size[0] / image.shape[1], size[1] / image.shape[2])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,9 +16,9 @@ from preimage.errors import RequestError
 from preimage.images import Photo, as_image, centre_crop
 from preimage.network import Network
 from preimage.objectives import EachItsOwn, Objective, resolve
-from preimage.optimization import Climb, Optimizer, Search, check_finite, climb, scaled, search_step_size
+from preimage.optimization import Climb, Optimizer, Search, check_finite, climb, plain_scores, scaled, search_step_size
 from preimage.parametrizations import PHOTOGRAPHS, Parametrization, measured_colours
-from preimage.recipes import Recipe, find_recipe
+from preimage.recipes import Recipe, find_recipe, with_weight_decay
 from preimage.result import Result
 
 _BATCH = 16
@@ -38,6 +37,7 @@ def maximize(
     size: int | tuple[int, int] | Literal["receptive-field"] | None = None,
     window: int | tuple[int, int] | None = None,
     optimizer: Optimizer | Literal["auto"] | None = None,
+    weight_decay: float | None = None,
     start: Photo | None = None,
     seed: int = 0,
     colours: str | Path | Tensor | None = None,
@@ -55,6 +55,8 @@ def maximize(
     window: what the network sees at once, where the recipe moves a window over the picture. Default: its input size.
     optimizer: instead of the recipe's; "auto" keeps that, but finds the step size that leads highest, for each
         objective by itself (paper 0, SPEC A8), at the cost of a few runs; `settings` says what was tried.
+    weight_decay: pull every pixel towards grey by this share of itself in each step (0.01 in paper 0, for networks
+        like VGG; SPEC A7). Default: the recipe's.
     start: an image to start from (noise as the recipe has it comes on top); default: noise alone.
     seed: of all randomness. An image depends on its objective and the seed, not on what else is asked with it (up to
         rounding); the same objective asked twice gives two different images.
@@ -79,18 +81,22 @@ def maximize(
         settings = settings.with_optimizer(optimizer)
     elif optimizer not in (None, "auto"):
         raise RequestError(f"an optimizer is 'auto' or an Optimizer, not '{optimizer}'")
+    if weight_decay is not None:
+        settings = with_weight_decay(settings, weight_decay)
     members = resolve(objectives, network)
     (height, width), seen = _sizes(network, settings, members, size, window)
-    network.check_size(seen)
+    _check_size(network, members, seen)
     settings = settings.windowed(*seen)
-    scored = (height, width) if _takes(network, (height, width)) else seen
+    scored = (height, width) if _takes(network, members, (height, width)) else seen
     parametrization = settings.parametrization(network.channels, height, width, _colours(colours, network.channels))
     generators = _generators(members, seed)
     starts = [parametrization.start(generator) for generator in generators]
     if start is not None:
         image = centre_crop(as_image(start, network.channels), (height, width))
         starts = [one + parametrization.parameters(image[None])[0] for one in starts]
-    searches = _searches(network, members, parametrization, starts, settings, seed) if optimizer == "auto" else {}
+    searches = (
+        _searches(network, members, parametrization, starts, settings, scored, seed) if optimizer == "auto" else {}
+    )
     batches = _batches(members, batch_size)
     climbs: list[tuple[list[int], Climb]] = []
     hidden = None if progress is None else not progress
@@ -163,9 +169,16 @@ def _sizes(
     return whole, seen
 
 
-def _takes(network: Network, size: tuple[int, int]) -> bool:
+def _check_size(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> None:
+    """Raise `RequestError` if the network does not get as far as the taps that are asked with images of this size."""
+    with torch.no_grad():
+        grey = torch.full((1, network.channels, *size), 0.5, device=network.device)
+        network.run(grey, frozenset().union(*(member.places() for member in members)))
+
+
+def _takes(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> bool:
     try:
-        network.check_size(size)
+        _check_size(network, members, size)
     except RequestError:
         return False
     return True
@@ -184,6 +197,7 @@ def _searches(
     parametrization: Parametrization,
     starts: Sequence[Tensor],
     settings: Recipe,
+    scored: tuple[int, int],
     seed: int,
 ) -> dict[Objective, Search]:
     """The best step size for each objective, found from the start of its first image."""
@@ -191,7 +205,7 @@ def _searches(
     for member, begin in zip(members, starts, strict=True):
         if member not in found:
             found[member] = search_step_size(
-                network, member, parametrization, begin.to(network.device), settings.stages, seed + _VIEWS
+                network, member, parametrization, begin.to(network.device), settings.stages, scored, seed + _VIEWS
             )
     return found
 
@@ -239,11 +253,9 @@ def _gathered(
     traces: dict[int, list[float]] = {}
     snapshots: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for indices, reached in climbs:
-        made = reached.images().clamp(0, 1)
+        made = reached.pictures()
         asked = EachItsOwn(tuple(members[i] for i in indices))
-        with torch.no_grad():
-            shown = made if made.shape[2:] == scored else F.interpolate(made, scored, mode="bilinear", antialias=True)
-            score = asked.score(network.run(shown, asked.places()))
+        score = plain_scores(network, asked, made, scored)
         check_finite([*reached.trace, score], asked)
         trace = torch.stack(reached.trace).T.tolist() if reached.trace else [[] for _ in indices]
         for position, index in enumerate(indices):

@@ -81,6 +81,9 @@ def maximize(
     optimizer: Annotated[
         str | None, typer.Option(metavar="auto", help="'auto': find the step size that leads highest.")
     ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Pull pixels towards grey in each step; 0.01 for VGG.")
+    ] = None,
     start: Annotated[Path | None, typer.Option(metavar="IMAGE", help="Image to start from. Default: noise.")] = None,
     seed: Seed = 0,
     device: Device = None,
@@ -98,6 +101,7 @@ def maximize(
         size=int(size) if size is not None and size.isdecimal() else size,  # type: ignore[arg-type]
         window=window,
         optimizer=optimizer,  # type: ignore[arg-type]
+        weight_decay=weight_decay,
         start=start,
         seed=seed,
         colours=colours,
@@ -107,6 +111,8 @@ def maximize(
     if as_json:
         _print_json(result.as_dict())
     else:
+        for search in result.settings.get("step_sizes", ()):
+            print(search["says"])
         width = max(map(len, result.objectives))
         for said, score, name in zip(result.objectives, result.scores, result.file_names(), strict=True):
             print(f"{said.ljust(width)}  {float(score):10.4g}  {folder / name}")

@@ -5,6 +5,7 @@ from preimage.optimization.lbfgs import LBFGS
 from preimage.optimization.loop import Climb, Referee, check_finite, climb
 from preimage.optimization.optimizer import Ascender, Evaluate, Optimizer
 from preimage.optimization.scaled import ClippedByContribution, Scaled
+from preimage.optimization.scoring import plain_scores
 from preimage.optimization.stage import Stage
 from preimage.optimization.step_size import Search, Trial, scaled, search_step_size
 
@@ -26,6 +27,7 @@ __all__ = [
     "Trial",
     "check_finite",
     "climb",
+    "plain_scores",
     "scaled",
     "search_step_size",
 ]

@@ -43,6 +43,11 @@ class Climb:
     interrupted: bool = False
 
     @torch.no_grad()
+    def pictures(self) -> Tensor:
+        """The images so far as they are shown, [N, C, H, W] in [0, 1]."""
+        return self.parametrization.picture(self.parameters)
+
+    @torch.no_grad()
     def images(self) -> Tensor:
         """The images so far, [N, C, H, W], as they are: values may lie outside [0, 1]."""
         return self.parametrization.image(self.parameters)
@@ -96,7 +101,7 @@ def climb(
                     elif start.device.type == "cpu" or done % _CHECK_EVERY == 0:
                         run.check()
                     if snapshot_every and done % snapshot_every == 0:
-                        image = reached.images().clamp(0, 1)
+                        image = reached.pictures()
                         reached.snapshots.append((done, _resized(image, parametrization).cpu()))
                     if on_step:
                         on_step()

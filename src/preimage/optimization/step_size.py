@@ -3,6 +3,11 @@
 Paper 0, supplement section 2 (SPEC A8): "the most visually satisfying image always corresponds to the highest
 activation". Too small a step leaves the image faint, too large a one fills it with noise; between them the activation
 that a run converges to has one maximum. Not so in a first layer, which is linear: there it grows with the image.
+
+The paper's networks divide by the local contrast (LRN), which ends that growth in all other layers. Networks without
+it are piecewise linear: the activation grows with the image's magnitude in every layer, whatever it shows
+(`experiments/step_size.py`). So candidates are compared by the score of the picture that they would hand over, which
+lies in [0, 1], and not by that of pixels which no picture has.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from preimage.network import Network
 from preimage.objectives import EachItsOwn, Objective
 from preimage.optimization.loop import Climb, climb
 from preimage.optimization.scaled import Scaled
+from preimage.optimization.scoring import plain_scores
 from preimage.optimization.stage import Stage
 from preimage.parametrizations import Parametrization
 
@@ -29,14 +35,17 @@ OCTAVES = tuple(range(-6, 7))
 """Powers of two by which a recipe's step size is multiplied at first (SPEC A.3-5)."""
 
 _FURTHEST = 12
-_RECORDED = 50
-_LOOK_EVERY = 10
+_LOOK_EVERY = 5
+_RECORDED = 10
+"""So many looks, that is the last 50 steps, tell the slope of the activation."""
+_ALIKE = 0.01
+"""Activations that differ by less, as a share of all differences, are not higher or lower."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One step size: `factor` times the recipe's own. activation: the mean of the last 10 scores. steps: how many it
-    was given. ended: why it went no further."""
+    """One step size: `factor` times the recipe's own. activation: of the picture, the mean of the last looks. steps:
+    how many it was given. ended: why it went no further. trace: the activation after every 5 steps."""
 
     factor: float
     activation: float
@@ -58,9 +67,15 @@ class Search:
     cost: float
 
     def as_dict(self) -> dict[str, Any]:
-        """What was tried, as plain JSON types."""
+        """What was tried, as plain JSON types; `tried` has rows of factor, activation, steps and ending."""
         tried = [[t.factor, None if math.isnan(t.activation) else t.activation, t.steps, t.ended] for t in self.trials]
-        return {"objective": self.objective, "factor": self.factor, "cost": round(self.cost, 2), "tried": tried}
+        return {
+            "objective": self.objective,
+            "factor": self.factor,
+            "cost": round(self.cost, 2),
+            "says": str(self),
+            "tried": tried,
+        }
 
     def __str__(self) -> str:
         lowest, highest = self.trials[0].factor, self.trials[-1].factor
@@ -76,37 +91,40 @@ def search_step_size(
     parametrization: Parametrization,
     start: Tensor,
     stages: Sequence[Stage],
+    size: tuple[int, int],
     seed: int,
     *,
     octaves: Sequence[float] = OCTAVES,
     tolerance: float = 1e-3,
     drop_hopeless: bool = True,
-    noise_seed: int | None = None,
 ) -> Search:
     """Race step sizes 2^octave times those of `stages`, all from `start` [*shape] and under the same views.
 
-    A candidate has converged when the least-squares slope of its last 50 activations is below `tolerance` a step
-    (1e-3 in the paper), and is hopeless when it would stay below what another has reached even if it rose to the last
-    step as fast as it does now. Where the best is the largest or smallest one, four more are tried beyond it.
+    size: at which pictures are asked (see `plain_scores`).
+    A candidate has converged when the least-squares slope of its activation over the last 50 steps is below
+    `tolerance` a step (1e-3 in the paper), and is hopeless when it rises no faster than before and would stay below
+    what another has reached even if it rose to the last step as fast as it does now. Where the largest or smallest
+    one does as well as any, four more are tried beyond it.
 
-    Raises `RequestError` where the score is constant, or has its maximum at no step size within 12 octaves (a
-    first layer, whose answer grows with the image), and for optimizers that find step lengths by themselves.
+    Raises `RequestError` where the score is constant, where it has no maximum within 12 octaves (a first layer, whose
+    answer only grows with the image), and for optimizers that find step lengths by themselves.
     """
     stages = [stage for stage in stages if stage.steps]
     steps = sum(stage.steps for stage in stages)
     trials: dict[float, Trial] = {}
     ahead = sorted(octaves)
     while ahead:
-        race = _Race(steps, tolerance, _best(trials) if drop_hopeless else None, drop_hopeless)
         factors = tuple(2.0**octave for octave in ahead)
+        everyone = EachItsOwn((objective,) * len(ahead))
+        race = _Race(network, everyone, size, steps, tolerance, _best(trials), drop_hopeless)
         reached = climb(
             network,
-            EachItsOwn((objective,) * len(ahead)),
+            everyone,
             parametrization,
             start.expand(len(ahead), *start.shape).clone(),
             [scaled(stage, factors) for stage in stages],
             torch.Generator().manual_seed(seed),
-            noise=[torch.Generator().manual_seed(seed if noise_seed is None else noise_seed) for _ in ahead],
+            noise=[torch.Generator().manual_seed(seed) for _ in ahead],
             referee=race,
         )
         if reached.interrupted:
@@ -124,54 +142,81 @@ def scaled(stage: Stage, factors: tuple[float, ...]) -> Stage:
 
 
 class _Race:
-    """A referee: it stops what has converged, is hopeless, or is not finite."""
+    """A referee: it looks at the pictures now and then, and stops what has converged, is hopeless, or not finite."""
 
-    def __init__(self, steps: int, tolerance: float, best: float | None, drops: bool):
+    def __init__(
+        self,
+        network: Network,
+        objective: EachItsOwn,
+        size: tuple[int, int],
+        steps: int,
+        tolerance: float,
+        best: float | None,
+        drops: bool,
+    ):
+        self._network = network
+        self._objective = objective
+        self._size = size
         self._steps = steps
         self._tolerance = tolerance
         self._best = -math.inf if best is None else best
         self._drops = drops
-        self._endings: list[Ending | None] = []
-        self._trace: list[Tensor] = []
+        self._endings: list[Ending | None] = [None] * len(objective.members)
+        self._traces: list[list[float]] = [[] for _ in objective.members]
+        self._given = [0] * len(objective.members)
 
     def __call__(self, reached: Climb) -> Tensor:
-        latest = reached.trace[-1].cpu()
-        if not self._endings:
-            self._endings = [None] * len(latest)
-        self._trace = reached.trace
-        for i, value in enumerate(latest.tolist()):
-            if self._endings[i] is None and not math.isfinite(value):
-                self._endings[i] = "not finite"
-        done = len(self._trace)
-        if done >= _RECORDED and done % _LOOK_EVERY == 0:
+        done = len(reached.trace)
+        for i in self._going():
+            self._given[i] = done
+        if done % _LOOK_EVERY == 0 or done == self._steps:
+            self._look(reached)
             self._judge(done)
         return torch.tensor([ending is None for ending in self._endings])
 
+    def _going(self) -> list[int]:
+        return [i for i, ending in enumerate(self._endings) if ending is None]
+
+    def _look(self, reached: Climb) -> None:
+        going = self._going()
+        asked = self._objective.kept([ending is None for ending in self._endings])
+        scores = plain_scores(self._network, asked, reached.pictures()[going], self._size)
+        bounded = reached.parameters[going].flatten(1).isfinite().all(1)
+        for i, score, is_bounded in zip(going, scores.tolist(), bounded.tolist(), strict=True):
+            self._traces[i].append(score)
+            if not (is_bounded and math.isfinite(score)):
+                self._endings[i] = "not finite"
+
     def _judge(self, done: int) -> None:
-        going = [i for i, ending in enumerate(self._endings) if ending is None]
-        recent = torch.stack(self._trace[-_RECORDED:]).cpu()[:, going].double()
-        slopes = least_squares_slopes(recent)
-        now = recent[-10:].mean(0)
-        self._best = max([self._best, *now.tolist()])
-        for i, slope, value in zip(going, slopes.tolist(), now.tolist(), strict=True):
+        for i in self._going():
+            if len(self._traces[i]) < _RECORDED:
+                continue
+            recent = self._traces[i][-_RECORDED:]
+            slope, value = (least_squares_slope(recent) / _LOOK_EVERY), _level(recent)
+            half = _RECORDED // 2
+            quickens = least_squares_slope(recent[half:]) > max(least_squares_slope(recent[:half]), 0.0)
+            self._best = max(self._best, value)
             if abs(slope) < self._tolerance:
                 self._endings[i] = "converged"
-            elif self._drops and value + max(slope, 0.0) * (self._steps - done) < self._best:
+            elif self._drops and not quickens and value + max(slope, 0.0) * (self._steps - done) < self._best:
                 self._endings[i] = "hopeless"
 
     def trial(self, i: int, factor: float) -> Trial:
-        scores = torch.stack(self._trace).cpu()[:, i]
-        trace = scores[scores.isfinite()]
         ending = self._endings[i] or "last step"
-        activation = math.nan if ending == "not finite" or not len(trace) else float(trace[-10:].mean())
-        return Trial(factor, activation, len(trace), ending, tuple(trace.tolist()))
+        activation = math.nan if ending == "not finite" else _level(self._traces[i])
+        return Trial(factor, activation, self._given[i], ending, tuple(self._traces[i]))
 
 
-def least_squares_slopes(values: Tensor) -> Tensor:
-    """The slope of the straight line through each column of [steps, N], per step."""
-    times = torch.arange(len(values), dtype=values.dtype) - (len(values) - 1) / 2
-    slopes: Tensor = (times @ values) / times.square().sum()
-    return slopes
+def _level(scores: Sequence[float]) -> float:
+    last = scores[-3:]
+    return sum(last) / len(last)
+
+
+def least_squares_slope(values: Sequence[float]) -> float:
+    """The slope of the straight line through values at 0, 1, 2 ..."""
+    middle = (len(values) - 1) / 2
+    squares = sum((i - middle) ** 2 for i in range(len(values)))
+    return sum((i - middle) * value for i, value in enumerate(values)) / squares
 
 
 def _best(trials: dict[float, Trial]) -> float | None:
@@ -183,19 +228,20 @@ def _beyond(trials: dict[float, Trial], objective: Objective) -> list[float]:
     finite = {octave: trial.activation for octave, trial in trials.items() if trial.ended != "not finite"}
     if not finite:
         raise RequestError(f"the score of {objective} is not finite at any of {len(trials)} step sizes")
-    values = list(finite.values())
-    if max(values) == min(values):
+    low, high = min(finite.values()), max(finite.values())
+    if low == high:
         raise RequestError(
-            f"the score of {objective} is {values[0]:g} at every step size: it does not depend on the image, "
+            f"the score of {objective} is {high:g} at every step size: it does not depend on the image, "
             "so there is no step size to find"
         )
-    best = max(finite, key=lambda octave: finite[octave])
-    if min(trials) < best < max(trials):
+    as_good = [octave for octave, value in finite.items() if value >= high - _ALIKE * (high - low)]
+    if max(as_good) < max(trials) and min(as_good) > min(trials):
         return []
+    best = max(as_good) if max(as_good) == max(trials) else min(as_good)
     if abs(best) >= _FURTHEST:
         raise RequestError(
-            f"the score of {objective} is highest at the {'largest' if best > 0 else 'smallest'} step size that was "
-            f"tried, {2.0**best:g} times the recipe's: it has no best one. A first layer's answer grows with the image "
-            "itself (paper 0, section 2); give an optimizer with a step size, or a recipe whose pixels are bounded"
+            f"the score of {objective} is as high at {2.0**best:g} times the recipe's step size as at any other, and "
+            f"none {'larger' if best > 0 else 'smaller'} was tried: it has no best one. A first layer's answer only "
+            "grows with the image (paper 0, section 2); give an optimizer with a step size of its own"
         )
     return [best + n for n in range(1, 5)] if best > 0 else [best - n for n in range(4, 0, -1)]

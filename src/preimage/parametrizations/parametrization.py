@@ -32,6 +32,10 @@ class Parametrization(ABC):
     def image(self, parameters: Tensor) -> Tensor:
         """Parameters [N, *shape] -> images [N, channels, height, width]."""
 
+    def picture(self, parameters: Tensor) -> Tensor:
+        """The image as it is shown and handed over, within [0, 1]."""
+        return self.image(parameters).clamp(0, 1)
+
     @abstractmethod
     def parameters(self, images: Tensor) -> Tensor:
         """Parameters whose image comes as close to `images` as this parametrization allows."""

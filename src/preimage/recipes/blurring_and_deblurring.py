@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from preimage.errors import RequestError
 from preimage.optimization import Ascent, NormalisedAscent, Stage
 from preimage.parametrizations import Pixels
 from preimage.priors import BlurAndDeblur, FallingBlur, Grey
@@ -20,7 +21,7 @@ from preimage.transforms import Window
 _CANVAS = 300 / 224
 _HELD = 10
 _STEP = 1.5 / 255
-_STEPS = 1500
+_STEPS = 500
 _DECAY = 0.01
 
 
@@ -36,7 +37,7 @@ UNCONSTRAINED = Recipe(
     "paper 0, section 2 (SPEC A1)",
     "the pixels themselves, plain gradient ascent, nothing else; the step size is in units of the first gradient",
     _pixels,
-    (Stage(400, Ascent(_STEP, per_first_gradient=True)),),
+    (Stage(_STEPS, Ascent(_STEP, per_first_gradient=True)),),
 )
 
 JITTER = Recipe(
@@ -116,6 +117,12 @@ def with_weight_decay(recipe: Recipe, decay: float = _DECAY) -> Recipe:
 
     Without it some pixels of VGG-like networks grow without bound, and blurring spreads them
     (`experiments/weight_decay.py`). 0.01 is the published code's.
+
+    Raises `RequestError` for a share outside [0, 1], and for a recipe that pulls towards something else.
     """
+    if not 0 <= decay <= 1:
+        raise RequestError(f"weight decay takes a share of each pixel, from 0 to 1, not {decay}")
+    if any(stage.denoiser is not None and not isinstance(stage.denoiser, Grey) for stage in recipe.stages):
+        raise RequestError(f"recipe '{recipe.name}' pulls towards something else than grey already")
     stages = tuple(replace(stage, denoiser=Grey(), pull=decay) for stage in recipe.stages)
     return replace(recipe, says=f"{recipe.says}; weight decay {decay:g}", stages=stages)
