@@ -5,12 +5,18 @@
 For 40 ImageNet classes drawn with seed 0, `maximize` makes a picture with each of the three networks, and the two
 others classify it (resampled to their input size). A picture that only fools the network it was made with is not
 recognised by a network of another architecture; one that shows what the class looks like is. Writes
-`results/transfer_recognition.json` and a contact sheet per network; `--recipe` and `--steps` try something else.
+`results/transfer_recognition.json` and a contact sheet per network and recipe.
+
+    python experiments/transfer_recognition.py --makers squeezenet bundled --recipes default fourier unconstrained \\
+        jitter jitter-resize jitter-resize-nearest blur blur-deblur --out experiments/results/recipe_transfer.json
+
+is the table by which the default recipe was chosen.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -65,24 +71,26 @@ def wilson(hits: int, count: int, z: float = 1.96) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--makers", nargs="+", choices=OPEN, default=list(OPEN))
-    parser.add_argument("--recipe")
+    parser.add_argument("--recipes", nargs="+", default=["default"])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--classes", type=int, default=40)
     parser.add_argument("--out", type=Path, default=RESULTS / "transfer_recognition.json")
     asked = parser.parse_args()
     opened, classes, rows = {name: make() for name, make in OPEN.items()}, drawn_classes(asked.classes), []
-    for maker in asked.makers:
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    for recipe, maker in itertools.product(asked.recipes, asked.makers):
         began = time.monotonic()
         wanted = [pi.objectives.label(index) for index in classes]
-        result = pi.maximize(opened[maker], wanted, recipe=asked.recipe, steps=asked.steps, batch_size=8)
+        result = pi.maximize(opened[maker], wanted, recipe=recipe, steps=asked.steps, batch_size=8)
         seconds = (time.monotonic() - began) / len(classes)
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(result, columns=8).save(asked.out.with_name(f"{asked.out.stem}-{maker}.jpg"), quality=88)
-        for judge in opened.keys() - {maker}:
-            row = {"maker": maker, "judge": judge, **recognised(opened[judge], result.images, classes)}
-            rows.append(row | {"seconds_per_picture": round(seconds, 1), "recipe": result.settings["recipe"]})
+        name = maker if len(asked.recipes) == 1 else f"{recipe}-{maker}"
+        contact_sheet(result, columns=8).save(asked.out.with_name(f"{asked.out.stem}-{name}.jpg"), quality=88)
+        for judge in sorted(opened.keys() - {maker}):
+            row = {"maker": maker, "recipe": recipe, "steps": len(result.trace), "judge": judge}
+            row |= recognised(opened[judge], result.images, classes)
+            rows.append(row | {"seconds_per_picture": round(seconds, 1)})
             print(
-                f"{maker:>10} judged by {judge:<10} top-1 {row['top1']:.3f} {row['top1_interval']}  "
+                f"{recipe:<22} {maker:>10} judged by {judge:<10} top-1 {row['top1']:.3f} {row['top1_interval']}  "
                 f"top-5 {row['top5']:.3f} {row['top5_interval']}  {seconds:.1f} s a picture",
                 flush=True,
             )

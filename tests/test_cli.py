@@ -86,7 +86,7 @@ def test_recipes_are_listed(preimage: Run) -> None:
         (["maximize", "{tiny}:net", "class:4", "-o", "out"], ["classes 0 to 3, not 4"]),
         (["maximize", "{tiny}:net", "3:one", "-o", "out"], ["cannot be read", "character 3", "'one'"]),
         (["maximize", "{tiny}:net", "3:1@9,0", "-o", "out"], ["rows 0 to 7", "9,0"]),
-        (["maximize", "{tiny}:fixed", "0:1", "-o", "out", "--size", "8"], ["does not run on 3 x 8 x 8", "32 x 32"]),
+        (["maximize", "{tiny}:fixed", "class:1", "-o", "out", "--size", "8"], ["does not run on 3 x 8 x 8", "32 x 32"]),
         (["maximize", "{tiny}:nan", "class:0", "-o", "out"], ["became nan at step 0", "tap output", "check"]),
         (["maximize", "{tiny}:net", "3:1", "-o", "/proc/nothing"], ["cannot write to the folder '/proc/nothing'"]),
         (["maximize", "{tiny}:net", "3:1", "-o", "out", "--recipe", "blurr"], ["no recipe 'blurr'", "default"]),

@@ -171,6 +171,8 @@ def _sizes(
 
 def _check_size(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> None:
     """Raise `RequestError` if the network does not get as far as the taps that are asked with images of this size."""
+    if size == network.input_size:
+        return  # it was opened with one
     with torch.no_grad():
         grey = torch.full((1, network.channels, *size), 0.5, device=network.device)
         network.run(grey, frozenset().union(*(member.places() for member in members)))

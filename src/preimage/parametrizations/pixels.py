@@ -9,22 +9,21 @@ from torch import Tensor
 
 from preimage.parametrizations.parametrization import Parametrization
 
-_SHOWN = 0.99
-
 
 @dataclass(frozen=True)
 class Pixels(Parametrization):
     """P(v) = grey + v: the pixels themselves, free to leave [0, 1] while optimising.
 
-    A picture with more contrast than can be shown is handed over with less: all of v is scaled down until 99 % of its
-    values lie between -1 and 1 (255 divided by the 99th percentile, as paper 0's code shows its pictures), and what
-    then still is beyond black or white is cut off.
-
     Paper 0 starts from N(0, 1) on the 0..255 scale around the mean (SPEC A9); that is the default spread.
+
+    shown: how a picture with more contrast than fits is handed over. None: cut off at black and white. A share, 0.99 in
+        paper 0's code: first scaled down until that share of all v lies between -1 and 1 ("255 divided by the 99th
+        percentile").
     """
 
     spread: float = 1 / 255
     grey: float = 0.5
+    shown: float | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,10 +33,12 @@ class Pixels(Parametrization):
         return parameters + self.grey
 
     def picture(self, parameters: Tensor) -> Tensor:
+        if self.shown is None:
+            return super().picture(parameters)
         sizes = parameters.abs().flatten(1)
         # (torch.quantile refuses images of more than 16 million values)
-        common = sizes.kthvalue(max(1, round(_SHOWN * sizes.shape[1])), dim=1).values
-        return self.image(parameters * (1 / common).clamp_max(1.0)[:, None, None, None]).clamp(0, 1)
+        common = sizes.kthvalue(max(1, round(self.shown * sizes.shape[1])), dim=1).values
+        return super().picture(parameters * (1 / common).clamp_max(1.0)[:, None, None, None])
 
     def parameters(self, images: Tensor) -> Tensor:
         return images - self.grey

@@ -26,7 +26,7 @@ _DECAY = 0.01
 
 
 def _pixels(channels: int, height: int, width: int, colours: Tensor | None) -> Pixels:
-    return Pixels(channels, height, width)
+    return Pixels(channels, height, width, shown=0.99)
 
 
 _JITTERED = Stage(_STEPS, NormalisedAscent(_STEP), transforms=(Window(placing="edges", frame=5),), hold=_HELD)
