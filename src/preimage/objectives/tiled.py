@@ -25,6 +25,7 @@ class Tiling:
     size: tuple[int, int]
     side: tuple[int, int]
     corners: tuple[tuple[int, int], ...]
+    positions: tuple[tuple[int, int], ...]
 
     def cut(self, canvas: Tensor) -> Tensor:
         """The tiles of a canvas [C, H, W], as [channels, C, height, width]."""
@@ -59,18 +60,19 @@ def tiled(network: Network, tap: str, channels: Sequence[int], gap: int = 0) -> 
         (n - 1 - (count - 1) * stride) / 2
         for n, count, stride in zip(network.input_size, row.shape[1:], row.stride, strict=True)
     ]
-    units = [
-        unit(
-            tap,
-            index,
-            *(round(((cell[axis] + 0.5) * side[axis] - first[axis]) / row.stride[axis]) for axis in range(2)),
+    positions = [
+        (
+            round(((y + 0.5) * side[0] - first[0]) / row.stride[0]),
+            round(((x + 0.5) * side[1] - first[1]) / row.stride[1]),
         )
-        for index, cell in zip(channels, cells, strict=True)
+        for y, x in cells
     ]
+    units = [unit(tap, index, *position) for index, position in zip(channels, positions, strict=True)]
     return Tiling(
         tuple(channels),
         WeightedSum(tuple((1.0, one) for one in units)).bind(network),
         (rows * side[0], columns * side[1]),
         side,
         tuple((y * side[0], x * side[1]) for y, x in cells),
+        tuple(positions),
     )

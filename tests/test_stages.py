@@ -1,0 +1,517 @@
+"""What a stage can do beyond one setting of the rule: held views, octaves, schedules, referees, sequences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from preimage import Network, NonFiniteScoreError, Place, Recipe, RequestError, maximize
+from preimage.objectives import Channel, EachItsOwn, Objective, in_sequence, label
+from preimage.optimization import LBFGS, Adam, Ascent, Climb, Momentum, NormalisedAscent, Optimizer, Stage, climb
+from preimage.parametrizations import Fourier, Parametrization, Pixels, SigmoidPixels
+from preimage.priors import Every, FallingBlur, Kernel, Schedule
+from preimage.transforms import Transform, View
+
+few = settings(max_examples=10, deadline=None)
+seeds = st.integers(0, 2**31)
+C, SIDE, CLASSES = 2, 6, 3
+MEMORY: list[Optimizer] = [Adam(0.1), Momentum(0.1, 0.8), Ascent(0.1, per_first_gradient=True)]
+
+
+class Linear(nn.Module):
+    """scores = W x, so that the gradient of class k is row k of W."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(CLASSES, C * SIDE * SIDE, generator=generator))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight.T
+
+
+def linear(seed: int = 0) -> tuple[Network, Tensor]:
+    """A network and its rows as images [classes, C, SIDE, SIDE]."""
+    module = Linear(seed)
+    return Network(module, SIDE, channels=C), module.weight.detach().view(CLASSES, C, SIDE, SIDE)
+
+
+class Curved(nn.Module):
+    """Takes any size; scores = mean over places of w . tanh(x), so that gradients change from step to step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0], [-1.0, 0.25]]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.tanh().mean((2, 3)) @ self.weight.T
+
+
+def curved() -> Network:
+    return Network(Curved(), SIDE, channels=C)
+
+
+def normal(seed: int, count: int, side: int = SIDE) -> Tensor:
+    return torch.randn((count, C, side, side), generator=torch.Generator().manual_seed(seed))
+
+
+def asked(network: Network, *classes: int) -> EachItsOwn:
+    return EachItsOwn(tuple(label(k).bind(network) for k in classes))
+
+
+def climbed(
+    network: Network,
+    objective: EachItsOwn,
+    start: Tensor,
+    stages: Sequence[Stage],
+    *,
+    kind: Parametrization | None = None,
+    seed: int = 0,
+    **more: Any,
+) -> Climb:
+    """The loop, with one generator of noise per image, as `maximize` calls it."""
+    noise = [torch.Generator().manual_seed(seed + i) for i in range(len(start))]
+    kind = kind or Pixels(C, SIDE, SIDE)
+    return climb(network, objective, kind, start, stages, torch.Generator().manual_seed(seed), noise=noise, **more)
+
+
+@dataclass(eq=False)
+class Recording(Transform):
+    """Adds one random number to the images, and remembers which numbers were drawn and which were seen."""
+
+    drawn: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+    sizes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def draw(self, generator: torch.Generator) -> View:
+        number = float(torch.rand((), generator=generator))
+        self.drawn.append(number)
+
+        def view(images: Tensor) -> Tensor:
+            self.seen.append(number)
+            self.sizes.append(tuple(images.shape[2:]))
+            return images + number
+
+        return view
+
+
+class Smooth:
+    """A kernel: the mean with the neighbour to the left, `share` of it."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return (1 - self.share) * values + self.share * values.roll(1, -1)
+
+
+@dataclass
+class Planned(Schedule):
+    """The kernels of some steps, by number; remembers what it was asked."""
+
+    kernels: dict[int, Kernel]
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def at(self, step: int, steps: int) -> Kernel | None:
+        self.asked.append((step, steps))
+        return self.kernels.get(step)
+
+
+# --- hold ---------------------------------------------------------------------------------------------------------
+
+
+@few
+@given(st.integers(1, 12), st.integers(1, 15))
+def test_a_view_is_drawn_anew_after_every_so_many_steps_and_no_sooner(hold: int, steps: int) -> None:
+    network, _ = linear()
+    look = Recording()
+    climbed(network, asked(network, 0), normal(0, 1), [Stage(steps, Ascent(0.1), transforms=(look,), hold=hold)])
+    assert len(look.drawn) == math.ceil(steps / hold)
+    assert look.seen == [look.drawn[step // hold] for step in range(steps)]
+    assert len(set(look.drawn)) == len(look.drawn)
+
+
+def test_every_stage_begins_with_a_view_of_its_own() -> None:
+    network, _ = linear()
+    look = Recording()
+    stages = [
+        Stage(5, Ascent(0.1), transforms=(look,), hold=3),
+        Stage(4, None, transforms=(look,)),
+        Stage(3, None, transforms=(look,), hold=99),
+    ]
+    climbed(network, asked(network, 0), normal(0, 1), stages)
+    a, b, *each, last = look.drawn
+    assert len(each) == 4
+    assert look.seen == [a, a, a, b, b, *each, last, last, last]
+
+
+def test_a_line_search_looks_at_the_view_that_is_held() -> None:
+    network, _ = linear()
+    look = Recording()
+    kind = SigmoidPixels(C, SIDE, SIDE)
+    climbed(network, asked(network, 0), normal(0, 1), [Stage(6, LBFGS(), transforms=(look,), hold=2)], kind=kind)
+    assert len(look.drawn) == 3
+    assert len(look.seen) >= 6
+    order = [look.drawn.index(number) for number in look.seen]
+    assert order == sorted(order)
+    assert set(order) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("hold", [0, -1])
+def test_a_view_is_held_for_at_least_one_step(hold: int) -> None:
+    with pytest.raises(RequestError, match=f"at least one step, not {hold}"):
+        Stage(3, Ascent(0.1), hold=hold)
+
+
+# --- scale --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Pixels, SigmoidPixels, Fourier])
+@pytest.mark.parametrize("scales", [(0.5, 1.0), (0.25, 0.5, 0.75, 1.0), (1.0, 0.5), (1.5, 1.0)])
+def test_each_stage_sees_the_picture_at_its_scale(kind: type[Parametrization], scales: tuple[float, ...]) -> None:
+    network, look = curved(), Recording()
+    whole = kind(C, 8, 12)
+    start = torch.stack([whole.start(torch.Generator().manual_seed(i)) for i in range(2)])
+    stages = [Stage(2, Ascent(0.1), transforms=(look,), scale=scale) for scale in scales]
+    reached = climbed(network, asked(network, 0, 1), start, stages, kind=whole, snapshot_every=1)
+    assert look.sizes == [(round(8 * scale), round(12 * scale)) for scale in scales for _ in range(2)]
+    last = (round(8 * scales[-1]), round(12 * scales[-1]))
+    assert reached.parameters.shape == (2, *whole.resized(*last).shape)
+    assert reached.pictures().shape == reached.images().shape == (2, C, *last)
+    assert [image.shape for _, image in reached.snapshots] == [(2, C, 8, 12)] * 2 * len(scales)
+
+
+@pytest.mark.parametrize("value", [0.125, 0.8])
+def test_resampling_keeps_a_flat_picture_and_its_mean(value: float) -> None:
+    start = torch.full((1, C, SIDE, SIDE), value - 0.5)
+    stages = [Stage(1, Ascent(0.0), scale=scale) for scale in (0.5, 1.5, 1 / 3, 1.0)]
+    reached = climbed(curved(), asked(curved(), 0), start, stages)
+    torch.testing.assert_close(reached.images(), torch.full((1, C, SIDE, SIDE), value))
+
+
+def test_halving_is_pillow_s_resampling_and_the_climb_goes_on_from_there() -> None:
+    """Antialiased and bilinear; then a step of known length at the small size."""
+    network = curved()
+    start = normal(3, 1, 8) / 8
+    kind = Pixels(C, 8, 8)
+    reached = climbed(network, asked(network, 0), start, [Stage(1, Ascent(0.0), scale=0.5)], kind=kind)
+    for channel in range(C):
+        floats = Image.fromarray((start[0, channel] + 0.5).numpy())
+        small = torch.from_numpy(np.array(floats.resize((4, 4), Image.Resampling.BILINEAR)))
+        torch.testing.assert_close(reached.images()[0, channel], small, rtol=1e-5, atol=1e-5)
+    moved = climbed(network, asked(network, 1), start, [Stage(1, Ascent(4.0), scale=0.5)], kind=kind).images()
+    before = reached.images()
+    slope = Curved().weight.detach()[1].view(1, C, 1, 1) * (1 - before.tanh().square()) / 16
+    torch.testing.assert_close(moved, before + 4 * slope)
+
+
+def test_a_stage_of_another_size_needs_an_optimizer_of_its_own() -> None:
+    network, steps = curved(), []
+    stages = [Stage(2, Adam(0.1), scale=0.5), Stage(2, None)]
+    with pytest.raises(RequestError, match="another size needs an optimizer of its own"):
+        climbed(network, asked(network, 0), normal(0, 1), stages, on_step=lambda: steps.append(1))
+    same_size = [Stage(2, Adam(0.1), scale=0.5), Stage(2, None, scale=0.51)]  # both are 3 x 3 pixels
+    assert climbed(network, asked(network, 0), normal(0, 1), same_size).parameters.shape[2:] == (3, 3)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
+def test_a_scale_lies_above_zero(scale: float) -> None:
+    with pytest.raises(RequestError, match="scale lies above zero"):
+        Stage(1, Ascent(0.1), scale=scale)
+
+
+# --- schedules ----------------------------------------------------------------------------------------------------
+
+
+@few
+@given(
+    seeds,
+    st.integers(1, 8),
+    st.dictionaries(st.integers(0, 7), st.floats(0, 1), max_size=4),
+    st.dictionaries(st.integers(0, 7), st.floats(0, 1), max_size=4),
+)
+def test_schedules_act_in_their_steps_and_in_no_other(
+    seed: int, steps: int, elastic: dict[int, float], fluid: dict[int, float]
+) -> None:
+    """K_f on the gradient, K_e on what the step led to: v <- K_e(t) * [v + s K_f(t) * g], by hand."""
+    network, rows = linear(seed)
+    start = normal(seed + 1, 1)
+    on_solution = Planned({step: Smooth(share) for step, share in elastic.items()})
+    on_update = Planned({step: Smooth(share) for step, share in fluid.items()})
+    stage = Stage(steps, Ascent(0.5), smooth_solution=on_solution, smooth_update=on_update)
+    reached = climbed(network, asked(network, 2), start, [stage])
+    v = start
+    for step in range(steps):
+        gradient = Smooth(fluid[step])(rows[2:]) if step in fluid else rows[2:]
+        v = v + 0.5 * gradient
+        v = Smooth(elastic[step])(v) if step in elastic else v
+    torch.testing.assert_close(reached.parameters, v, rtol=1e-5, atol=1e-5)
+    assert on_solution.asked == on_update.asked == [(step, steps) for step in range(steps)]
+
+
+@few
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 7))
+def test_every_so_many_steps(period: int, first: int, more: int) -> None:
+    """After step `first` (from 1), and then after every `period` steps."""
+    network, rows = linear()
+    steps = first + more
+    stage = Stage(steps, Ascent(1.0), smooth_solution=Every(Smooth(0.5), period, first))
+    v = start = normal(1, 1)
+    for number in range(1, steps + 1):
+        v = v + rows[:1]
+        if number in range(first, steps + 1, period):
+            v = Smooth(0.5)(v)
+    torch.testing.assert_close(climbed(network, asked(network, 0), start, [stage]).parameters, v)
+
+
+def test_a_schedule_counts_the_steps_of_its_own_stage() -> None:
+    network, _ = linear()
+    one, other = Planned({}), Planned({})
+    stages = [Stage(2, Ascent(0.1), smooth_solution=one), Stage(0, None), Stage(3, None, smooth_solution=other)]
+    climbed(network, asked(network, 0), normal(0, 1), stages)
+    assert one.asked == [(0, 2), (1, 2)]
+    assert other.asked == [(0, 3), (1, 3), (2, 3)]
+
+
+@pytest.mark.parametrize("place", ["smooth_solution", "smooth_update"])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_a_schedule_that_never_fires_is_refused_before_any_step(place: str, steps: int) -> None:
+    network, _ = linear()
+    look, done = Recording(), []
+    late: dict[str, Any] = {place: Every(Smooth(0.5), 2, 7)}
+    stages = [Stage(5, Ascent(0.1), transforms=(look,)), Stage(steps, None, **late)]
+    with pytest.raises(RequestError, match=rf"after step 7 .* in {steps} steps it never happens.* at least 7 steps$"):
+        climbed(network, asked(network, 0), normal(0, 1), stages, on_step=lambda: done.append(1))
+    assert done == look.drawn == look.seen == []
+    fires = [Stage(5, Ascent(0.1)), Stage(7, None, **late)]
+    climbed(network, asked(network, 0), normal(0, 1), fires, on_step=lambda: done.append(1))
+    assert len(done) == 12
+
+
+def test_a_blur_that_narrows_goes_from_its_first_width_to_its_last() -> None:
+    """Of a point, at a step size of zero: variances of Gaussians add up."""
+    side, steps = 41, 4
+    network = Network(Curved(), side, channels=C)
+    start = torch.zeros(1, C, side, side)
+    start[:, :, side // 2, side // 2] = 1.0
+    stage = Stage(steps, Ascent(0.0), smooth_solution=FallingBlur(2.0, 0.8))
+    blurred = climbed(network, asked(network, 0), start, [stage], kind=Pixels(C, side, side)).parameters[0, 0]
+    at = torch.arange(side) - side // 2
+    # The widths are 2.0, 1.6, 1.2 and 0.8; a Gaussian cut off at three of them keeps 97 % of its variance or more.
+    whole = 2.0**2 + 1.6**2 + 1.2**2 + 0.8**2
+    assert 0.97 * whole < float((blurred.sum(0) * at.square()).sum()) < whole
+    assert float(blurred.sum()) == pytest.approx(1, abs=1e-5)
+
+
+# --- referee ------------------------------------------------------------------------------------------------------
+
+
+def stopping(at: dict[int, int], count: int) -> Callable[[Climb], Tensor]:
+    """A referee that stops image i after `at[i]` steps."""
+
+    def referee(reached: Climb) -> Tensor:
+        done = len(reached.trace)
+        return torch.tensor([done < at.get(i, math.inf) for i in range(count)])
+
+    return referee
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    """Equal up to the rounding that another batch gives."""
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [*MEMORY, NormalisedAscent(0.1), LBFGS()], ids=str)
+@few
+@given(st.dictionaries(st.integers(0, 3), st.integers(1, 7), min_size=1, max_size=3), seeds)
+def test_stopped_images_stay_and_the_others_go_on_as_if_nothing_had_happened(
+    optimizer: Optimizer, at: dict[int, int], seed: int
+) -> None:
+    network, kind = curved(), SigmoidPixels(C, SIDE, SIDE)
+    start, objective = normal(seed, 4), asked(network, 0, 1, 2, 0)
+
+    def stages(steps: int) -> list[Stage]:
+        first = Stage(min(steps, 3), optimizer, noise=0.01)
+        return [first, Stage(max(steps - 3, 0), None, noise=0.01, smooth_solution=Smooth(0.25))]
+
+    whole = climbed(network, objective, start, stages(6), kind=kind)
+    judged = climbed(network, objective, start, stages(6), kind=kind, referee=stopping(at, 4))
+    assert len(judged.trace) == 6
+    for image in range(4):
+        steps = min(at.get(image, 6), 6)
+        free = climbed(network, objective, start, stages(steps), kind=kind)
+        close(judged.parameters[image], free.parameters[image])
+        close(torch.stack(judged.trace)[:steps, image], torch.stack(whole.trace)[:steps, image])
+        assert torch.stack(judged.trace)[steps:, image].isnan().all()
+
+
+@pytest.mark.parametrize("optimizer", MEMORY, ids=str)
+def test_images_stopped_in_an_earlier_stage_stay_stopped_in_later_ones(optimizer: Optimizer) -> None:
+    """Also where a later stage begins with an optimizer of its own; bytes of stopped images do not change."""
+    network = curved()
+    start, objective = normal(1, 3), asked(network, 0, 1, 2)
+    stages = [Stage(3, optimizer), Stage(2, Adam(0.2)), Stage(2, None)]
+    kept: list[Tensor] = []
+    referee = stopping({1: 2}, 3)
+
+    def watched(reached: Climb) -> Tensor:
+        kept.append(reached.parameters[1].clone())
+        return referee(reached)
+
+    judged = climbed(network, objective, start, stages, referee=watched)
+    free = climbed(network, objective, start, stages)
+    close(judged.parameters[[0, 2]], free.parameters[[0, 2]])
+    assert len(kept) == 7
+    assert all(torch.equal(kept[1], later) for later in kept[1:])
+    assert not torch.equal(kept[0], kept[1])
+    assert torch.equal(judged.parameters[1], kept[1])
+
+
+def test_one_that_was_stopped_stays_stopped_whatever_the_referee_says_later() -> None:
+    network, rows = linear()
+    start = normal(0, 2)
+
+    def fickle(reached: Climb) -> Tensor:
+        return torch.tensor([len(reached.trace) != 2, True])
+
+    reached = climbed(network, asked(network, 0, 1), start, [Stage(5, Ascent(1.0))], referee=fickle)
+    torch.testing.assert_close(reached.parameters, start + torch.stack([2 * rows[0], 5 * rows[1]]))
+    assert torch.stack(reached.trace).isnan().tolist() == [[False, False]] * 2 + [[True, False]] * 3
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_the_climb_ends_when_all_are_stopped(steps: int) -> None:
+    network, rows = linear()
+    start, done = normal(0, 2), []
+    stages = [Stage(3, Ascent(1.0)), Stage(7, None)]
+    referee = stopping({0: 1, 1: steps}, 2)
+    reached = climbed(network, asked(network, 0, 1), start, stages, referee=referee, on_step=lambda: done.append(1))
+    assert len(reached.trace) == len(done) == steps
+    assert not reached.interrupted
+    torch.testing.assert_close(reached.parameters, start + torch.stack([rows[0], steps * rows[1]]))
+
+
+def test_with_a_referee_scores_that_are_not_finite_are_its_affair() -> None:
+    class Breaks(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            scores = super().forward(images)
+            return torch.where(scores > 40, math.nan, scores)
+
+    module = Breaks()
+    network, rows = Network(module, SIDE, channels=C), module.weight.detach().view(CLASSES, C, SIDE, SIDE)
+    objective = EachItsOwn((label(0).bind(network), -label(1).bind(network)))  # the second falls, and never breaks
+    start, stages = torch.zeros(2, C, SIDE, SIDE), [Stage(20, Ascent(0.1))]
+
+    def finite(reached: Climb) -> Tensor:
+        return reached.trace[-1].isfinite()
+
+    with pytest.raises(NonFiniteScoreError, match="class:0 became nan"):
+        climbed(network, objective, start, stages)
+    reached = climbed(network, objective, start, stages, referee=finite)
+    trace = torch.stack(reached.trace)
+    first, slope = (rows[0] / 2).sum(), 0.1 * rows[0].square().sum()
+    lasts = math.floor((40 - first) / slope) + 1  # so many scores of class 0 are not above 40
+    assert 1 < lasts < 19
+    assert trace.isfinite().sum(0).tolist() == [lasts, 20]
+    torch.testing.assert_close(trace[:lasts, 0], first + slope * torch.arange(lasts))
+    torch.testing.assert_close(reached.parameters[1], -2 * rows[1])
+
+
+def test_octaves_and_a_referee_together() -> None:
+    """A stopped image is resampled like the others and does not move otherwise."""
+    network = curved()
+    start, objective = normal(0, 2, 8), asked(network, 0, 1)
+    kind = Pixels(C, 8, 8)
+    stages = [Stage(3, Ascent(4.0), scale=0.5), Stage(3, Ascent(4.0))]
+    judged = climbed(network, objective, start, stages, kind=kind, referee=stopping({0: 2}, 2))
+    free = climbed(network, objective, start, stages, kind=kind)
+    still = [Stage(2, Ascent(4.0), scale=0.5), Stage(1, Ascent(0.0))]
+    close(judged.parameters[1], free.parameters[1])
+    close(judged.parameters[0], climbed(network, objective, start, still, kind=kind).parameters[0])
+
+
+# --- one thing first, another afterwards --------------------------------------------------------------------------
+
+
+@few
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 6))
+def test_a_sequence_asks_each_for_its_share_of_the_steps(steps: int, first: int, second: int) -> None:
+    """Known rows: the climb is n rows of the first and the rest of the second, n its share up to rounding."""
+    network, rows = linear()
+    both = in_sequence([label(0), label(1)], [first, second]).bind(network)
+    start = torch.zeros(1, C, SIDE, SIDE)
+    v = climbed(network, EachItsOwn((both,)), start, [Stage(steps, Ascent(1.0))]).parameters.flatten()
+    counts = torch.linalg.lstsq(rows[:2].flatten(1).T, v[:, None]).solution[:, 0]
+    torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-3)
+    assert counts.sum().round() == steps
+    assert abs(counts[0] - steps * first / (first + second)) < 1.001
+
+
+@pytest.mark.parametrize(("shares", "counts"), [(None, [5, 5]), ([1, 4], [2, 8]), ([9, 1], [9, 1])])
+def test_shares_of_whole_steps_are_exact(shares: list[float] | None, counts: list[int]) -> None:
+    network, rows = linear()
+    both = in_sequence([label(2), label(0)], shares).bind(network)
+    start = normal(0, 1)
+    stages = [Stage(4, Ascent(1.0)), Stage(6, None)]  # shares are of all stages together
+    reached = climbed(network, EachItsOwn((both,)), start, stages)
+    torch.testing.assert_close(reached.parameters, start + counts[0] * rows[2:] + counts[1] * rows[:1])
+    trace = torch.stack(reached.trace)[:, 0]
+    images = [start + 0.5 + min(n, counts[0]) * rows[2:] + max(n - counts[0], 0) * rows[:1] for n in range(10)]
+    expected = [(image * rows[2 if n < counts[0] else 0]).sum() for n, image in enumerate(images)]
+    torch.testing.assert_close(trace, torch.stack(expected), rtol=1e-4, atol=1e-3)
+
+
+def test_sequences_in_a_batch_change_each_in_its_own_time() -> None:
+    network, rows = linear()
+    members: list[Objective] = [
+        in_sequence([label(0), label(1)], [1, 3]),
+        label(2),
+        in_sequence([label(1), label(2), label(0)], [1, 1, 2]),
+        2 * in_sequence([label(0), label(2)]) - label(1),
+    ]
+    objective = EachItsOwn(tuple(member.bind(network) for member in members))
+    start = normal(0, 4)
+    a, b, c = rows
+    moved = torch.stack([2 * a + 6 * b, 8 * c, 2 * b + 2 * c + 4 * a, 8 * (a + c) - 8 * b])
+    reached = climbed(network, objective, start, [Stage(8, Ascent(1.0))])
+    torch.testing.assert_close(reached.parameters, start + moved, rtol=1e-5, atol=1e-5)
+
+
+def test_the_score_of_a_picture_is_that_of_the_last_in_the_sequence() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(C, 3, 1), nn.Conv2d(3, 2, 1))
+    network = Network(module, SIDE, channels=C)
+
+    def pixels(channels: int, height: int, width: int, colours: Tensor | None) -> Pixels:
+        return Pixels(channels, height, width)
+
+    recipe = Recipe("mine", "here", "", pixels, (Stage(6, Ascent(1.0)),))
+    both = in_sequence([Channel(Place("0"), 1), Channel(Place("1"), 0)], [2, 1])
+    result = maximize(network, both, recipe=recipe)
+    with torch.no_grad():
+        torch.testing.assert_close(result.scores, module(result.images)[:, 0].mean((1, 2)))
+    # What was climbed: four steps along the first layer's row, two along the product of both layers'.
+    first = module[0].weight.detach()[1].flatten()
+    second = (module[1].weight.detach()[0].flatten() @ module[0].weight.detach().flatten(1)).flatten()
+    start = maximize(network, both, recipe=Recipe("mine", "here", "", pixels, (Stage(1, Ascent(0.0)),))).images
+    moved = (result.images - start).mean((0, 2, 3))
+    torch.testing.assert_close(moved, (4 * first + 2 * second) / SIDE**2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("members", "shares"),
+    [([], None), ([label(0)], [1, 2]), ([label(0), label(1)], [1]), ([label(0), label(1)], [1, 0])],
+)
+def test_a_sequence_needs_a_share_for_each(members: list[Objective], shares: list[float] | None) -> None:
+    with pytest.raises(RequestError, match="one share above zero for each"):
+        in_sequence(members, shares)
