@@ -27,7 +27,7 @@ from preimage.optimization import Ascent, plain_scores
 
 UNITS = {
     "squeezenet": ("features.3:20", "features.7:20", "features.12:20"),
-    "resnet50": ("layer1.1:20", "layer2.2:20", "layer3.1:20"),
+    "resnet50": ("layer1.1:20", "layer2.2:30", "layer3.1:20"),
 }
 STEPS = 150
 

@@ -78,7 +78,7 @@ def main() -> None:
     asked = parser.parse_args()
     opened, classes, rows = {name: make() for name, make in OPEN.items()}, drawn_classes(asked.classes), []
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    for recipe, maker in itertools.product(asked.recipes, asked.makers):
+    for maker, recipe in itertools.product(asked.makers, asked.recipes):
         began = time.monotonic()
         wanted = [pi.objectives.label(index) for index in classes]
         result = pi.maximize(opened[maker], wanted, recipe=recipe, steps=asked.steps, batch_size=8)

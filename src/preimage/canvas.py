@@ -11,6 +11,7 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.network import Network, Tap
 from preimage.objectives import Objective
+from preimage.recipes import Recipe
 
 
 def receptive_field_size(network: Network, objectives: Sequence[Objective]) -> tuple[int, int]:
@@ -27,6 +28,64 @@ def receptive_field_size(network: Network, objectives: Sequence[Objective]) -> t
         for place in one.places()
     ]
     return max(height for height, _ in sizes), max(width for _, width in sizes)
+
+
+def picture_and_window(
+    network: Network,
+    settings: Recipe,
+    members: Sequence[Objective],
+    size: int | tuple[int, int] | str | None,
+    window: int | tuple[int, int] | None,
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The picture's (height, width), and what the network sees of it at once (see `maximize`).
+
+    Raises `RequestError` for sizes that do not fit together, or are none.
+    """
+    asked = None if size is None or size == "receptive-field" else _pair("size", size)
+    if window is not None:
+        seen = _pair("window", window)
+    elif size == "receptive-field":
+        seen = receptive_field_size(network, members)
+    else:
+        seen = asked or network.input_size
+        if settings.has_window:
+            seen = network.input_size
+    if not settings.has_window:
+        if asked not in (None, seen):
+            raise RequestError(f"recipe '{settings.name}' shows the network the whole picture; size= says how large")
+        return seen, seen
+    whole = asked or (round(seen[0] * settings.canvas), round(seen[1] * settings.canvas))
+    if whole[0] < seen[0] or whole[1] < seen[1]:
+        raise RequestError(
+            f"recipe '{settings.name}' moves a window of {seen[0]} x {seen[1]} pixels over the picture, which does not "
+            f"fit on a canvas of {whole[0]} x {whole[1]}; ask for a larger size, or for a smaller window"
+        )
+    return whole, seen
+
+
+def check_size(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> None:
+    """Raise `RequestError` if the network does not get as far as the taps that are asked with images of this size."""
+    if size == network.input_size:
+        return  # it was opened with one
+    with torch.no_grad():
+        grey = torch.full((1, network.channels, *size), 0.5, device=network.device)
+        network.run(grey, frozenset().union(*(member.places() for member in members)))
+
+
+def takes(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> bool:
+    """Whether the network gets as far as the taps that are asked with images of this size."""
+    try:
+        check_size(network, members, size)
+    except RequestError:
+        return False
+    return True
+
+
+def _pair(what: str, size: object) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise RequestError(f"a {what} is one side or (height, width), in whole pixels above zero, not {size}")
+    return sides[0], sides[1]
 
 
 def placed(network: Network, image: Tensor, tap: str, size: tuple[int, int] | None = None, grey: float = 0.5) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from preimage.canvas import receptive_field_size
+from preimage.canvas import check_size, picture_and_window, takes
 from preimage.errors import RequestError
 from preimage.images import Photo, as_image, centre_crop
 from preimage.network import Network
@@ -84,22 +84,23 @@ def maximize(
     if weight_decay is not None:
         settings = with_weight_decay(settings, weight_decay)
     members = resolve(objectives, network)
-    (height, width), seen = _sizes(network, settings, members, size, window)
-    _check_size(network, members, seen)
+    (height, width), seen = picture_and_window(network, settings, members, size, window)
+    check_size(network, members, seen)
     settings = settings.windowed(*seen)
-    scored = (height, width) if _takes(network, members, (height, width)) else seen
+    scored = (height, width) if takes(network, members, (height, width)) else seen
     parametrization = settings.parametrization(network.channels, height, width, _colours(colours, network.channels))
     generators = _generators(members, seed)
     starts = [parametrization.start(generator) for generator in generators]
     if start is not None:
         image = centre_crop(as_image(start, network.channels), (height, width))
         starts = [one + parametrization.parameters(image[None])[0] for one in starts]
-    searches = (
-        _searches(network, members, parametrization, starts, settings, scored, seed) if optimizer == "auto" else {}
-    )
+    hidden = None if progress is None else not progress
+    searches: dict[Objective, Search] = {}
+    if optimizer == "auto":
+        with tqdm(disable=hidden, unit="step", leave=False, desc="step sizes") as bar:
+            searches = _searches(network, members, parametrization, starts, settings, scored, seed, bar.update)
     batches = _batches(members, batch_size)
     climbs: list[tuple[list[int], Climb]] = []
-    hidden = None if progress is None else not progress
     with tqdm(total=settings.steps * len(batches), disable=hidden, unit="step", leave=False) as bar:
         for indices in batches:
             asked = EachItsOwn(tuple(members[i] for i in indices))
@@ -139,60 +140,6 @@ def maximize(
     return _gathered(network, members, climbs, said, scored)
 
 
-def _sizes(
-    network: Network,
-    settings: Recipe,
-    members: Sequence[Objective],
-    size: int | tuple[int, int] | str | None,
-    window: int | tuple[int, int] | None,
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The picture's (height, width), and what the network sees of it at once."""
-    asked = None if size is None or size == "receptive-field" else _pair("size", size)
-    if window is not None:
-        seen = _pair("window", window)
-    elif size == "receptive-field":
-        seen = receptive_field_size(network, members)
-    else:
-        seen = asked or network.input_size
-        if settings.has_window:
-            seen = network.input_size
-    if not settings.has_window:
-        if asked not in (None, seen):
-            raise RequestError(f"recipe '{settings.name}' shows the network the whole picture; size= says how large")
-        return seen, seen
-    whole = asked or (round(seen[0] * settings.canvas), round(seen[1] * settings.canvas))
-    if whole[0] < seen[0] or whole[1] < seen[1]:
-        raise RequestError(
-            f"recipe '{settings.name}' moves a window of {seen[0]} x {seen[1]} pixels over the picture, which does not "
-            f"fit on a canvas of {whole[0]} x {whole[1]}; ask for a larger size, or for a smaller window"
-        )
-    return whole, seen
-
-
-def _check_size(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> None:
-    """Raise `RequestError` if the network does not get as far as the taps that are asked with images of this size."""
-    if size == network.input_size:
-        return  # it was opened with one
-    with torch.no_grad():
-        grey = torch.full((1, network.channels, *size), 0.5, device=network.device)
-        network.run(grey, frozenset().union(*(member.places() for member in members)))
-
-
-def _takes(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> bool:
-    try:
-        _check_size(network, members, size)
-    except RequestError:
-        return False
-    return True
-
-
-def _pair(what: str, size: object) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise RequestError(f"a {what} is one side or (height, width), in whole pixels above zero, not {size}")
-    return sides[0], sides[1]
-
-
 def _searches(
     network: Network,
     members: Sequence[Objective],
@@ -201,13 +148,21 @@ def _searches(
     settings: Recipe,
     scored: tuple[int, int],
     seed: int,
+    on_step: Callable[[], object],
 ) -> dict[Objective, Search]:
     """The best step size for each objective, found from the start of its first image."""
     found: dict[Objective, Search] = {}
     for member, begin in zip(members, starts, strict=True):
         if member not in found:
             found[member] = search_step_size(
-                network, member, parametrization, begin.to(network.device), settings.stages, scored, seed + _VIEWS
+                network,
+                member,
+                parametrization,
+                begin.to(network.device),
+                settings.stages,
+                scored,
+                seed + _VIEWS,
+                on_step=on_step,
             )
     return found
 

@@ -13,7 +13,7 @@ lies in [0, 1], and not by that of pixels which no picture has.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -97,6 +97,7 @@ def search_step_size(
     octaves: Sequence[float] = OCTAVES,
     tolerance: float = 1e-3,
     drop_hopeless: bool = True,
+    on_step: Callable[[], object] | None = None,
 ) -> Search:
     """Race step sizes 2^octave times those of `stages`, all from `start` [*shape] and under the same views.
 
@@ -126,6 +127,7 @@ def search_step_size(
             torch.Generator().manual_seed(seed),
             noise=[torch.Generator().manual_seed(seed) for _ in ahead],
             referee=race,
+            on_step=on_step,
         )
         if reached.interrupted:
             raise KeyboardInterrupt

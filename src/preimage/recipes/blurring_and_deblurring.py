@@ -21,7 +21,7 @@ from preimage.transforms import Window
 _CANVAS = 300 / 224
 _HELD = 10
 _STEP = 1.5 / 255
-_STEPS = 500
+_STEPS = 300
 _DECAY = 0.01
 
 

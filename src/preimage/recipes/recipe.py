@@ -79,4 +79,5 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """Every setting, as plain JSON types."""
-        return {"name": self.name, "source": self.source, "stages": [stage.describe() for stage in self.stages]}
+        stages = [stage.describe() for stage in self.stages]
+        return {"name": self.name, "source": self.source, "says": self.says, "canvas": self.canvas, "stages": stages}
