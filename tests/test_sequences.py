@@ -434,6 +434,16 @@ def test_a_canvas_holds_whole_strides_of_all_fields(asked: list[Objective], size
     assert receptive_field_size(classifier(), asked) == size
 
 
+def test_without_padding_the_central_unit_sees_its_whole_field_on_such_a_canvas() -> None:
+    network = Network(convolutions((4, 2, 0), (3, 2, 0)), 40)
+    asked = neuron("1", 0)
+    size = receptive_field_size(network, [asked])
+    assert size == (8, 8) == network.taps()["1"].receptive_field
+    canvas = normal(0, 1, 1, *size).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(asked.score(network.run(canvas, ["1"])).sum(), canvas)
+    assert gradient.count_nonzero() == 8 * 8
+
+
 class Detached(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return torch.from_numpy(images.detach().numpy() * 2)
