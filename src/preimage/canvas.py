@@ -15,9 +15,10 @@ from preimage.recipes import Recipe
 
 
 def receptive_field_size(network: Network, objectives: Sequence[Objective]) -> tuple[int, int]:
-    """(height, width) of the smallest canvas that holds the receptive field of every unit that is asked.
+    """(height, width) of the smallest canvas on which the central unit of every tap that is asked sees its whole field.
 
-    Whole strides, ceil(field / stride) * stride, and at most the network's input (paper 0's code, SPEC A10).
+    Whole strides, at least ceil(field / stride) * stride (paper 0's code, SPEC A10; where layers have padding, the
+    central unit may need more), and at most the network's input.
 
     Raises `RequestError` where a receptive field is not known.
     """
@@ -59,6 +60,13 @@ def picture_and_window(
         raise RequestError(
             f"recipe '{settings.name}' moves a window of {seen[0]} x {seen[1]} pixels over the picture, which does not "
             f"fit on a canvas of {whole[0]} x {whole[1]}; ask for a larger size, or for a smaller window"
+        )
+    smallest = min(stage.scale for stage in settings.stages)
+    if round(whole[0] * smallest) < seen[0] or round(whole[1] * smallest) < seen[1]:
+        raise RequestError(
+            f"recipe '{settings.name}' begins with a picture of {smallest:.3g} times its final size, over which "
+            f"a window of {seen[0]} x {seen[1]} pixels moves; {whole[0]} x {whole[1]} is too small for that, it takes "
+            f"{math.ceil(seen[0] / smallest)} x {math.ceil(seen[1] / smallest)} or more"
         )
     return whole, seen
 
@@ -123,6 +131,13 @@ def _canvas(network: Network, row: Tap) -> tuple[int, int]:
     if row.receptive_field is None:
         raise RequestError(f"the receptive field of '{row.name}' is not known; give a size in pixels")
     stride = row.stride or (1, 1)
-    sides = (math.ceil(f / s) * s for f, s in zip(row.receptive_field, stride, strict=True))
-    height, width = (min(side, whole) for side, whole in zip(sides, network.input_size, strict=True))
-    return height, width
+    sides = [math.ceil(f / s) * s for f, s in zip(row.receptive_field, stride, strict=True)]
+    while True:
+        size = min(sides[0], network.input_size[0]), min(sides[1], network.input_size[1])
+        seen = network.sees(row.name, size)
+        if seen is None or size == network.input_size:
+            return size
+        short = [seen[1][axis] < row.receptive_field[axis] and size[axis] < network.input_size[axis] for axis in (0, 1)]
+        if not any(short):
+            return size
+        sides = [side + step * is_short for side, step, is_short in zip(sides, stride, short, strict=True)]

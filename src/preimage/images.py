@@ -47,7 +47,10 @@ def as_image(photo: Photo, channels: int = 3) -> Tensor:
     if isinstance(photo, (str, Path)):
         return read_image(photo, channels)
     if isinstance(photo, Image.Image):
-        photo = np.array(photo.convert(_MODES.get(channels, "RGB"))).reshape(photo.height, photo.width, -1)
+        if 0 in photo.size:
+            raise RequestError(f"an image has pixels; this one is {photo.width} x {photo.height}")
+        eight = _eight_bits(photo, "the picture").convert(_MODES.get(channels, "RGB"))
+        photo = np.array(eight).reshape(photo.height, photo.width, -1)
     if isinstance(photo, np.ndarray):
         array = photo[..., None] if photo.ndim == 2 else photo
         values = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)

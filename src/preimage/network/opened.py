@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from preimage.errors import RequestError, UnknownTapError, nearest
 from preimage.network.borrowed import borrowed
-from preimage.network.receptive_field import receptive_fields
+from preimage.network.receptive_field import receptive_fields, seen_area
 from preimage.network.running import Found, Site, discover, run_to
 from preimage.network.taps import Place, Tap, TapTable
 
@@ -112,6 +112,19 @@ class Network:
                 self._rows[name] = Tap(row.name, row.kind, row.shape, row.channels, field, stride)
             self._has_receptive_fields = True
         return TapTable(self._rows.values())
+
+    def sees(
+        self, tap: str, size: tuple[int, int] | None = None, unit: tuple[int, int] | None = None
+    ) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """What one unit of a tap sees of an image of this size: (top, left) and (height, width) in pixels.
+
+        size: default the network's input size. unit: (row, column), default the central one. None where it cannot be
+        measured. Its receptive field cut off by the image's border, that is.
+        """
+        name = self.tap(tap).name
+        assert self._sites is not None
+        with torch.inference_mode(False), self.held():
+            return seen_area(self.module, self._sites[name], self.channels, size or self.input_size, unit, self.device)
 
     def tap(self, name: str) -> Tap:
         """The row of one tap, without receptive field if nobody asked for those yet.

@@ -101,7 +101,33 @@ def _measured(
     return fields
 
 
-def _probe(module: nn.Module, sites: Sequence[Site], channels: int, size: Pair, device: torch.device) -> _Probe | None:
+def seen_area(
+    module: nn.Module, site: Site, channels: int, size: Pair, unit: Pair | None, device: torch.device
+) -> tuple[Pair, Pair] | None:
+    """What one unit (default: the central one) sees of an image of this size: (top, left), (height, width).
+
+    None where it cannot be measured; a unit that sees nothing has height 0.
+    """
+    with _one_thread():
+        # A network that does not get to its end with a small image may well get to this site.
+        probe = _probe(module, [site], channels, size, device, need_end=False)
+        if probe is None or 0 not in probe.leans:
+            return None
+        prefix, height, width = _grid(probe.leans[0])
+        where = unit or ((height - 1) // 2, (width - 1) // 2)
+        (rows, _), (columns, _) = _extents(_gradient(probe, probe.leans[0], prefix, (height, width), where))
+        return (rows[0], columns[0]), (rows[1] - rows[0] + 1, columns[1] - columns[0] + 1)
+
+
+def _probe(
+    module: nn.Module,
+    sites: Sequence[Site],
+    channels: int,
+    size: Pair,
+    device: torch.device,
+    *,
+    need_end: bool = True,
+) -> _Probe | None:
     # Two images: in the first the central unit is asked, in the second its neighbour below and to the right.
     image = torch.ones(2, 1, *size, dtype=torch.float64, device=device, requires_grad=True)
     probe = _Probe(image)
@@ -127,7 +153,7 @@ def _probe(module: nn.Module, sites: Sequence[Site], channels: int, size: Pair, 
             with mode:
                 module(given)
     except Exception:  # a network that takes no other size, or does what cannot be linearised
-        return None
+        return None if need_end else probe
     return probe
 
 

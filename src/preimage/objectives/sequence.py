@@ -29,8 +29,11 @@ class InSequence(Objective):
         return self.members[-1].score(activations)
 
     def at(self, progress: float) -> Objective:
-        ends = list(accumulate(self.shares))[:-1]
-        return self.members[bisect_right(ends, progress * sum(self.shares))].at(progress)
+        ends = [0.0, *accumulate(self.shares)]
+        # A share that ends exactly here has ended, whatever rounding says.
+        now = min(bisect_right(ends, (progress + 1e-9) * ends[-1]) - 1, len(self.members) - 1)
+        within = (progress * ends[-1] - ends[now]) / self.shares[now]
+        return self.members[now].at(max(within, 0.0))
 
     def bind(self, network: Network) -> Objective:
         return InSequence(tuple(member.bind(network) for member in self.members), self.shares)

@@ -55,24 +55,26 @@ def tiled(network: Network, tap: str, channels: Sequence[int], gap: int = 0) -> 
     apart = [-(-(field + gap) // stride) for field, stride in zip(row.receptive_field, row.stride, strict=True)]
     side = (apart[0] * row.stride[0], apart[1] * row.stride[1])
     cells = [(i // columns, i % columns) for i in range(len(channels))]
-    # Units lie symmetrically on the input, so the first one is looking at this pixel.
-    first = [
-        (n - 1 - (count - 1) * stride) / 2
-        for n, count, stride in zip(network.input_size, row.shape[1:], row.stride, strict=True)
-    ]
-    positions = [
-        (
-            round(((y + 0.5) * side[0] - first[0]) / row.stride[0]),
-            round(((x + 0.5) * side[1] - first[1]) / row.stride[1]),
-        )
-        for y, x in cells
-    ]
+    size = tuple(count * long + stride for count, long, stride in zip((rows, columns), side, row.stride, strict=True))
+    seen = network.sees(row.name, (size[0], size[1]))
+    with torch.no_grad():
+        (values,) = network.run(torch.full((1, network.channels, *size), 0.5), [tap]).values()
+    if seen is None or values.ndim != 4:
+        raise RequestError(f"'{tap}' cannot be tiled: what its units see cannot be measured")
+    first, corner = [], []
+    for axis in (0, 1):
+        # The first unit whose field begins inside its tile, counted back from the central one, which sees all of its.
+        centre, top, stride = (values.shape[2 + axis] - 1) // 2, seen[0][axis], row.stride[axis]
+        margin = (side[axis] - row.receptive_field[axis]) // 2
+        first.append(centre - (top - margin) // stride)
+        corner.append((top - margin) % stride)
+    positions = [(first[0] + y * apart[0], first[1] + x * apart[1]) for y, x in cells]
     units = [unit(tap, index, *position) for index, position in zip(channels, positions, strict=True)]
     return Tiling(
         tuple(channels),
         WeightedSum(tuple((1.0, one) for one in units)).bind(network),
-        (rows * side[0], columns * side[1]),
+        (size[0], size[1]),
         side,
-        tuple((y * side[0], x * side[1]) for y, x in cells),
+        tuple((corner[0] + y * side[0], corner[1] + x * side[1]) for y, x in cells),
         tuple(positions),
     )

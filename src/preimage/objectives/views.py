@@ -42,7 +42,8 @@ class EachView(Objective):
         return EachView(tuple(member.each(change) for member in self.members))
 
     def at(self, progress: float) -> Objective:
-        return EachView(tuple(member.at(progress) for member in self.members))
+        now = tuple(member.at(progress) for member in self.members)
+        return self if all(a is b for a, b in zip(now, self.members, strict=True)) else EachView(now)
 
     def __str__(self) -> str:
         return " | ".join(map(str, self.members))

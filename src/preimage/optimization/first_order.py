@@ -46,12 +46,15 @@ class _Straight(Ascender):
     def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
         if self._normalised == "never":
             return self._step_size * gradient
-        if self._mean is None or self._normalised == "always":
-            # What lies outside the window of the network has no gradient, and no say in how long a step is.
-            reached = (gradient != 0).flatten(1).sum(1).clamp_min(1)
-            mean = gradient.abs().flatten(1).sum(1) / reached
-            self._mean = mean.clamp_min(torch.finfo(gradient.dtype).tiny)
-        return self._step_size * gradient / per_image(self._mean, gradient)
+        # What lies outside the window of the network has no gradient, and no say in how long a step is.
+        reached = (gradient != 0).flatten(1).sum(1).clamp_min(1)
+        mean = gradient.abs().flatten(1).sum(1) / reached
+        if self._mean is not None and self._normalised == "first":
+            # An image that had no gradient at all has had no first one.
+            mean = self._mean.where(self._mean > 0, mean)
+        self._mean = mean
+        tiny = torch.finfo(gradient.dtype).tiny
+        return self._step_size * gradient / per_image(mean.clamp_min(tiny), gradient)
 
     def keep(self, images: Tensor) -> None:
         self._mean = _kept(self._mean, images)

@@ -147,9 +147,7 @@ class _Run:
         """One application of the update rule; `progress` is the share of all steps that is done."""
         stage, reached, everyone = self._stage, self._reached, bool(self.alive.all())
         objective = (self._objective if everyone else self._objective.kept(self.alive.tolist())).at(progress)
-        if self.look is None or any(
-            a is not b for a, b in zip(self.look.plain.members, objective.members, strict=True)
-        ):
+        if self.look is None or self.look.plain.members != objective.members:
             self.look = _Look(self._network, objective, reached.parametrization, stage)
         look, ascender = self.look, self._ascender
         assert ascender is not None

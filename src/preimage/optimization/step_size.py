@@ -31,6 +31,8 @@ from preimage.parametrizations import Parametrization
 
 Ending = Literal["last step", "converged", "hopeless", "not finite"]
 
+_FINISHED = ("last step", "converged")
+
 OCTAVES = tuple(range(-6, 7))
 """Powers of two by which a recipe's step size is multiplied at first (SPEC A.3-5)."""
 
@@ -103,8 +105,9 @@ def search_step_size(
 
     size: at which pictures are asked (see `plain_scores`).
     A candidate has converged when the least-squares slope of its activation over the last 50 steps is below
-    `tolerance` a step (1e-3 in the paper), and is hopeless when it rises no faster than before and would stay below
-    what another has reached even if it rose to the last step as fast as it does now. Where the largest or smallest
+    `tolerance` a step (1e-3 in the paper; where all activations lie within less than one of each other, that share
+    of their spread). It is hopeless when it rises no faster than before, and would stay below another one even if it
+    rose to the last step as fast as it does now and the other fell for 50 steps more. Where the largest or smallest
     one does as well as any, four more are tried beyond it.
 
     Raises `RequestError` where the score is constant, where it has no maximum within 12 octaves (a first layer, whose
@@ -114,6 +117,8 @@ def search_step_size(
     steps = sum(stage.steps for stage in stages)
     trials: dict[float, Trial] = {}
     ahead = sorted(octaves)
+    alone = EachItsOwn((objective,))
+    begin = float(plain_scores(network, alone, parametrization.picture(start[None]), size))
     while ahead:
         factors = tuple(2.0**octave for octave in ahead)
         everyone = EachItsOwn((objective,) * len(ahead))
@@ -132,8 +137,8 @@ def search_step_size(
         if reached.interrupted:
             raise KeyboardInterrupt
         trials |= {octave: race.trial(i, 2.0**octave) for i, octave in enumerate(ahead)}
-        ahead = _beyond(trials, objective)
-    best = max((o for o in trials if trials[o].ended != "not finite"), key=lambda o: trials[o].activation)
+        ahead = _beyond(trials, objective, begin)
+    best = max((o for o in trials if trials[o].ended in _FINISHED), key=lambda o: trials[o].activation)
     ordered = tuple(trials[octave] for octave in sorted(trials))
     return Search(str(objective), ordered, 2.0**best, sum(t.steps for t in ordered) / steps)
 
@@ -153,7 +158,7 @@ class _Race:
         size: tuple[int, int],
         steps: int,
         tolerance: float,
-        best: float | None,
+        best: float,
         drops: bool,
     ):
         self._network = network
@@ -161,7 +166,7 @@ class _Race:
         self._size = size
         self._steps = steps
         self._tolerance = tolerance
-        self._best = -math.inf if best is None else best
+        self._best = best
         self._drops = drops
         self._endings: list[Ending | None] = [None] * len(objective.members)
         self._traces: list[list[float]] = [[] for _ in objective.members]
@@ -190,17 +195,21 @@ class _Race:
                 self._endings[i] = "not finite"
 
     def _judge(self, done: int) -> None:
-        for i in self._going():
-            if len(self._traces[i]) < _RECORDED:
-                continue
-            recent = self._traces[i][-_RECORDED:]
-            slope, value = (least_squares_slope(recent) / _LOOK_EVERY), _level(recent)
+        going = [i for i in self._going() if len(self._traces[i]) >= _RECORDED]
+        recent = {i: self._traces[i][-_RECORDED:] for i in going}
+        slope = {i: least_squares_slope(recent[i]) / _LOOK_EVERY for i in going}
+        left = self._steps - done
+        least = {i: _level(recent[i]) + min(slope[i], 0.0) * min(left, _RECORDED * _LOOK_EVERY) for i in going}
+        highest = max([self._best, *least.values()])
+        values = [value for trace in self._traces for value in trace[-1:]]
+        tolerance = self._tolerance * min(1.0, max(values) - min(values))
+        for i in going:
             half = _RECORDED // 2
-            quickens = least_squares_slope(recent[half:]) > max(least_squares_slope(recent[:half]), 0.0)
-            self._best = max(self._best, value)
-            if abs(slope) < self._tolerance:
+            quickens = least_squares_slope(recent[i][half:]) > max(least_squares_slope(recent[i][:half]), 0.0)
+            if abs(slope[i]) <= tolerance:
                 self._endings[i] = "converged"
-            elif self._drops and not quickens and value + max(slope, 0.0) * (self._steps - done) < self._best:
+                self._best = max(self._best, _level(recent[i]))
+            elif self._drops and not quickens and _level(recent[i]) + max(slope[i], 0.0) * left < highest:
                 self._endings[i] = "hopeless"
 
     def trial(self, i: int, factor: float) -> Trial:
@@ -221,29 +230,40 @@ def least_squares_slope(values: Sequence[float]) -> float:
     return sum((i - middle) * value for i, value in enumerate(values)) / squares
 
 
-def _best(trials: dict[float, Trial]) -> float | None:
-    return max((t.activation for t in trials.values() if not math.isnan(t.activation)), default=None)
+def _best(trials: dict[float, Trial]) -> float:
+    return max((t.activation for t in trials.values() if t.ended in _FINISHED), default=-math.inf)
 
 
-def _beyond(trials: dict[float, Trial], objective: Objective) -> list[float]:
-    """Four more octaves where the best one lies at an end of what was tried; none where it lies within."""
+def _beyond(trials: dict[float, Trial], objective: Objective, begin: float) -> list[float]:
+    """Four more octaves where the best one lies at an end of what was tried; none where it lies within.
+
+    begin: the score of the start, by which a score that never changes is known.
+    """
     finite = {octave: trial.activation for octave, trial in trials.items() if trial.ended != "not finite"}
     if not finite:
         raise RequestError(f"the score of {objective} is not finite at any of {len(trials)} step sizes")
-    low, high = min(finite.values()), max(finite.values())
-    if low == high:
+    low, high = min(finite.values()), max(t.activation for t in trials.values() if t.ended in _FINISHED)
+    if low == high == begin:
         raise RequestError(
             f"the score of {objective} is {high:g} at every step size: it does not depend on the image, "
             "so there is no step size to find"
         )
     as_good = [octave for octave, value in finite.items() if value >= high - _ALIKE * (high - low)]
-    if max(as_good) < max(trials) and min(as_good) > min(trials):
+    is_open = {-1: min(as_good) == min(trials), 1: max(as_good) == max(trials)}
+    if not any(is_open.values()):
         return []
-    best = max(as_good) if max(as_good) == max(trials) else min(as_good)
-    if abs(best) >= _FURTHEST:
-        raise RequestError(
-            f"the score of {objective} is as high at {2.0**best:g} times the recipe's step size as at any other, and "
-            f"none {'larger' if best > 0 else 'smaller'} was tried: it has no best one. A first layer's answer only "
-            "grows with the image (paper 0, section 2); give an optimizer with a step size of its own"
-        )
-    return [best + n for n in range(1, 5)] if best > 0 else [best - n for n in range(4, 0, -1)]
+    # Where all do equally badly, they are too large rather than too small.
+    side = -1 if is_open[-1] else 1
+    end = min(trials) if side < 0 else max(trials)
+    if abs(end) < _FURTHEST:
+        return [end + side * n for n in range(1, 5)]
+    why = (
+        "A first layer's answer only grows with the image (paper 0, section 2)"
+        if side > 0
+        else "The steps of this recipe are far too long for it"
+    )
+    raise RequestError(
+        f"the score of {objective} is as high at {2.0**end:g} times the recipe's step size as at any other, and "
+        f"none {'larger' if side > 0 else 'smaller'} was tried: it has no best one. {why}; give an optimizer with a "
+        "step size of its own"
+    )

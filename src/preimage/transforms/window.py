@@ -31,8 +31,8 @@ class Window(Transform):
     placing: where the window lies, each axis by itself. `uniform`: anywhere. `edges`: at one of the two ends with
         probability 224/300, else anywhere (paper 0's code). `middle`: normally distributed around the middle, with
         0.3 of the free range as standard deviation (Øygard's code).
-    frame: so many pixels inside the window's border do not learn; there the network's padding shows. The canvas is
-        continued by as many, so that all of it is reached.
+    frame: so many pixels inside the window's border do not learn; there the network's padding shows. At most an eighth
+        of the window. The canvas is continued by as many, so that all of it is reached.
 
     Raises `RequestError` where the canvas is smaller than the window.
     """
@@ -60,13 +60,15 @@ class Window(Transform):
 
         def view(images: Tensor) -> Tensor:
             sides = window_sides(self, images)
-            canvas = F.pad(images, (self.frame,) * 4, mode="replicate") if self.frame else images
+            frame = min(self.frame, min(sides) // 8)
+            canvas = F.pad(images, (frame,) * 4, mode="replicate") if frame else images
             if self.scale == (1.0, 1.0):
-                top, left = (round(p * (n - s)) for p, n, s in zip(places, canvas.shape[2:], sides, strict=True))
+                free = [whole - side for whole, side in zip(canvas.shape[2:], sides, strict=True)]
+                top, left = (min(int(p * (f + 1)), f) for p, f in zip(places, free, strict=True))
                 seen = canvas[:, :, top : top + sides[0], left : left + sides[1]]
             else:
                 seen = self._resampled(canvas, share, places, sides)
-            return _without_frame(seen, self.frame) if self.frame else seen
+            return _without_frame(seen, frame) if frame else seen
 
         return view
 
@@ -111,6 +113,8 @@ class WindowsAround(Transform):
     def __post_init__(self) -> None:
         if not self.centres or not all(0 <= share <= 1 for centre in self.centres for share in centre):
             raise RequestError(f"centres are shares (y, x) of the canvas from 0 to 1, not {self.centres}")
+        if self.jitter < 0:
+            raise RequestError(f"windows move by up to 0 pixels or more, not {self.jitter}")
 
     def fitted(self, height: int, width: int) -> WindowsAround:
         """The same windows for a network that takes height x width, unless they have a size already."""
