@@ -25,8 +25,8 @@ import networks
 import preimage as pi
 from blur_and_deblur import compared
 from figure import RESULTS, pictures_in_rows, write_rows
-from preimage.objectives import EachItsOwn, resolve
-from preimage.optimization import Climb, climb
+from pixels import climbed
+from preimage.optimization import Climb
 from preimage.recipes import Recipe, find_recipe, with_weight_decay
 
 ASKED = {
@@ -57,14 +57,8 @@ def patch_pixels(v: Tensor) -> float:
 
 def made(network: pi.Network, recipe: Recipe, steps: int) -> tuple[dict[str, Any], Tensor, Tensor]:
     """The pixels themselves, without the bounds of a picture."""
-    window = WINDOW[network.name]
-    recipe = recipe.stretched(steps).windowed(window, window)
-    side, largest = round(window * recipe.canvas), LargestPixel()
-    parametrization = recipe.parametrization(3, side, side, None)
-    asked = EachItsOwn(tuple(resolve(list(ASKED[network.name]), network)))
-    start = torch.stack([parametrization.start(torch.Generator().manual_seed(0)) for _ in asked.members])
-    views = torch.Generator().manual_seed(1)
-    reached = climb(network, asked, parametrization, start, recipe.stages, views, referee=largest)
+    largest = LargestPixel()
+    reached = climbed(network, ASKED[network.name], recipe, steps, WINDOW[network.name], largest)
     pixels = reached.parameters
     curve = torch.stack(largest.seen).mean(1)
     row = {
