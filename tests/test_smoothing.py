@@ -127,6 +127,13 @@ def test_a_blur_needs_a_sigma(sigma: float) -> None:
         Gaussian(sigma=sigma)
 
 
+@pytest.mark.parametrize("sigma", [0.01, 1e-20, 1e-170, 1e-300, 5e-324])
+@pytest.mark.parametrize("size", [None, 1, 7])
+def test_a_blur_much_narrower_than_a_pixel_changes_nothing(sigma: float, size: int | None) -> None:
+    values = normal(0, 1, 2, 8, 9)
+    assert torch.equal(Gaussian(size, sigma=sigma)(values), values)
+
+
 @pytest.mark.parametrize("size", [0, 2, 8, -1, -3])
 def test_a_kernel_has_an_odd_size(size: int) -> None:
     with pytest.raises(RequestError, match=f"odd number of pixels a side, 1 at least, not {size}"):

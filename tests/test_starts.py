@@ -142,11 +142,15 @@ def test_pictures_have_the_channels_that_are_asked(tmp_path: Path, channels: int
             assert torch.equal(as_image(picture, channels), read_image(tmp_path / "a.png", channels))
 
 
-@pytest.mark.xfail(strict=True, reason="Pillow clips 16-bit values; read_image scales them, as_image does not")
 def test_a_picture_of_sixteen_bits_is_the_same_from_its_file_and_from_pillow(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 1000, 30000, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+    values = np.array([[0, 1000, 30000, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
-        assert torch.equal(as_image(picture, 1), read_image(tmp_path / "a.png", 1))
+        assert picture.mode.startswith("I;16")
+        found = as_image(picture, 1)
+    assert torch.equal(found, read_image(tmp_path / "a.png", 1))
+    expected = torch.from_numpy(values / 65535).float()[None]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1 / 255)  # one level of eight bits
 
 
 def test_a_grey_array_needs_no_axis_of_channels() -> None:
@@ -171,6 +175,19 @@ def test_any_number_of_channels_may_come_as_a_tensor_or_an_array(channels: int, 
 def test_an_image_has_its_shape(shape: tuple[int, ...], channels: int) -> None:
     with pytest.raises(RequestError, match=rf"shape \[{channels}, H, W\] here, not \[{', '.join(map(str, shape))}\]"):
         as_image(torch.zeros(shape), channels)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "P"])
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_a_picture_without_pixels_is_no_image(mode: str, size: tuple[int, int]) -> None:
+    with pytest.raises(RequestError, match=f"an image has pixels; this one is {size[0]} x {size[1]}"):
+        as_image(Image.new(mode, size))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_picture_of_32_bits_has_no_known_range(mode: str) -> None:
+    with pytest.raises(RequestError, match="32-bit values, whose range is not known"):
+        as_image(Image.new(mode, (3, 4)), 1)
 
 
 def test_an_array_has_its_channels_last() -> None:

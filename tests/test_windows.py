@@ -111,12 +111,14 @@ def test_uniform_windows_lie_anywhere() -> None:
     assert abs(torch.corrcoef(places.T)[0, 1].item()) < 5 / math.sqrt(draws)
 
 
-@pytest.mark.xfail(strict=True, reason="rounding gives the two ends half the share of every other place")
-def test_uniform_windows_are_at_every_place_equally_often() -> None:
-    draws = 2000
-    counts = torch.bincount(corners(Window(1, 1), 4, 4, draws).long().flatten(), minlength=4)
-    deviation = math.sqrt(2 * draws * 1 / 4 * 3 / 4)
-    assert (counts - 2 * draws / 4).abs().max() < 5 * deviation
+@pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.parametrize("places", [2, 4, 7])
+def test_uniform_windows_are_at_every_place_equally_often(places: int, side: int) -> None:
+    draws, whole = 2000, side + places - 1
+    counts = torch.bincount(corners(Window(side, side), whole, whole, draws).long().flatten(), minlength=places)
+    assert len(counts) == places
+    deviation = math.sqrt(2 * draws * 1 / places * (1 - 1 / places))
+    assert (counts - 2 * draws / places).abs().max() < 5 * deviation
 
 
 def test_middle_windows_are_normal_around_the_middle_and_stop_at_the_ends() -> None:
@@ -242,31 +244,51 @@ def test_resampling_is_linear_and_its_gradient_is_its_adjoint(seed: int, scale: 
 
 
 @few
-@given(seeds, st.integers(1, 5), st.sampled_from([(1.0, 1.0), (0.7, 1.3)]))
-def test_a_frame_changes_the_gradient_and_not_what_is_seen(seed: int, frame: int, scale: tuple[float, float]) -> None:
-    """A framed window is a plain one on the canvas continued by `frame`, of which the inside learns."""
-    canvas = normal(seed, 1, 2, 18, 20)
-    framed, plain = (Window(14, 13, scale=scale, frame=pixels) for pixels in (frame, 0))
-    continued = F.pad(canvas, (frame,) * 4, mode="replicate")
+@given(seeds, st.integers(1, 6), st.integers(7, 50), st.integers(7, 50), st.sampled_from([(1.0, 1.0), (0.7, 1.3)]))
+def test_a_frame_changes_the_gradient_and_not_what_is_seen(
+    seed: int, frame: int, height: int, width: int, scale: tuple[float, float]
+) -> None:
+    """A framed window is a plain one on the canvas continued by the frame, of which the inside learns."""
+    canvas = normal(seed, 1, 2, height + 4, width + 7)
+    framed, plain = (Window(height, width, scale=scale, frame=pixels) for pixels in (frame, 0))
+    kept = min(frame, height // 8, width // 8)
+    continued = F.pad(canvas, (kept,) * 4, mode="replicate")
     assert torch.equal(framed.draw(generator(seed))(canvas), plain.draw(generator(seed))(continued))
-    inside = torch.zeros(14, 13, dtype=torch.float64)
-    inside[frame : 14 - frame, frame : 13 - frame] = 1
+    inside = torch.zeros(height, width, dtype=torch.float64)
+    inside[kept : height - kept, kept : width - kept] = 1
     canvas.requires_grad_(True)
-    seen = plain.draw(generator(seed))(F.pad(canvas, (frame,) * 4, mode="replicate"))
+    seen = plain.draw(generator(seed))(F.pad(canvas, (kept,) * 4, mode="replicate"))
     (expected,) = torch.autograd.grad((seen * inside).sum(), canvas)
     torch.testing.assert_close(pulled(framed, seed, canvas), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("sides", "kept"),
+    [((7, 90), 0), ((8, 90), 1), ((90, 15), 1), ((16, 16), 2), ((39, 40), 4), ((40, 41), 5), ((48, 60), 5)],
+)
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.999, 1.001)])
+def test_a_frame_is_at_most_an_eighth_of_the_smaller_side(
+    sides: tuple[int, int], kept: int, scale: tuple[float, float]
+) -> None:
+    """So that three quarters of every side learn, however small the window is."""
+    canvas = torch.zeros(1, 1, 100, 100, requires_grad=True)
+    seen = Window(*sides, scale=scale, frame=5).draw(generator(0))(canvas)
+    (gradient,) = torch.autograd.grad(seen.sum(), canvas)
+    inside = (sides[0] - 2 * kept) * (sides[1] - 2 * kept)
+    assert gradient.sum().item() == pytest.approx(inside, rel=1e-5)
+    assert inside >= 9 / 16 * sides[0] * sides[1]
+
+
 def test_with_a_frame_of_five_every_pixel_of_the_canvas_is_reached_and_no_window_s_border_learns() -> None:
     """As in paper 0's code: the window's first and last five rows and columns have no gradient."""
-    random, reached = generator(0), torch.zeros(20, 20)
-    for i in range(1200):
-        canvas = torch.zeros(1, 1, 20, 20, requires_grad=True)
-        window = Window(14, 13, frame=5, placing="edges" if i % 2 else "uniform")
+    random, reached = generator(0), torch.zeros(46, 46)
+    for i in range(600):
+        canvas = torch.zeros(1, 1, 46, 46, requires_grad=True)
+        window = Window(42, 40, frame=5, placing="edges" if i % 2 else "uniform")
         (gradient,) = torch.autograd.grad(window.draw(random)(canvas).sum(), canvas)
         where = gradient[0, 0].nonzero()
-        assert gradient.sum() == (14 - 10) * (13 - 10)
-        assert (where.amax(0) - where.amin(0) + 1 <= torch.tensor([4, 3])).all()
+        assert gradient.sum() == (42 - 10) * (40 - 10)
+        assert (where.amax(0) - where.amin(0) + 1 <= torch.tensor([32, 30])).all()
         reached += gradient[0, 0]
     assert (reached > 0).all()
 
@@ -333,6 +355,12 @@ def test_a_frame_has_at_least_no_pixels() -> None:
 def test_centres_are_shares_of_the_canvas(centres: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(RequestError, match="centres are shares"):
         WindowsAround(centres)
+
+
+@pytest.mark.parametrize("jitter", [-1, -7])
+def test_windows_move_by_no_less_than_nothing(jitter: int) -> None:
+    with pytest.raises(RequestError, match=f"move by up to 0 pixels or more, not {jitter}"):
+        WindowsAround(((0.5, 0.5),), jitter=jitter)
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,17 @@ def picture_and_window(
         raise RequestError(
             f"recipe '{settings.name}' begins with a picture of {smallest:.3g} times its final size, over which "
             f"a window of {seen[0]} x {seen[1]} pixels moves; {whole[0]} x {whole[1]} is too small for that, it takes "
-            f"{math.ceil(seen[0] / smallest)} x {math.ceil(seen[1] / smallest)} or more"
+            f"{_large_enough(seen[0], smallest)} x {_large_enough(seen[1], smallest)} or more"
         )
     return whole, seen
+
+
+def _large_enough(side: int, scale: float) -> int:
+    """The smallest canvas of which a part of this scale is as large as `side`."""
+    whole = side
+    while round(whole * scale) < side:
+        whole += 1
+    return whole
 
 
 def check_size(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> None:

@@ -120,6 +120,8 @@ class Network:
 
         size: default the network's input size. unit: (row, column), default the central one. None where it cannot be
         measured. Its receptive field cut off by the image's border, that is.
+
+        Raises `RequestError` if there is no such unit.
         """
         name = self.tap(tap).name
         assert self._sites is not None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from preimage.errors import RequestError
 from preimage.network.linearised import Linearised
 from preimage.network.running import Site, tensors, watching_everything
 from preimage.network.stand_ins import Pair
@@ -115,6 +116,8 @@ def seen_area(
             return None
         prefix, height, width = _grid(probe.leans[0])
         where = unit or ((height - 1) // 2, (width - 1) // 2)
+        if not (0 <= where[0] < height and 0 <= where[1] < width):
+            raise RequestError(f"there are units (0, 0) to ({height - 1}, {width - 1}), not {where}")
         (rows, _), (columns, _) = _extents(_gradient(probe, probe.leans[0], prefix, (height, width), where))
         return (rows[0], columns[0]), (rows[1] - rows[0] + 1, columns[1] - columns[0] + 1)
 

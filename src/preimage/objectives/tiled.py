@@ -55,10 +55,12 @@ def tiled(network: Network, tap: str, channels: Sequence[int], gap: int = 0) -> 
     apart = [-(-(field + gap) // stride) for field, stride in zip(row.receptive_field, row.stride, strict=True)]
     side = (apart[0] * row.stride[0], apart[1] * row.stride[1])
     cells = [(i // columns, i % columns) for i in range(len(channels))]
-    size = tuple(count * long + stride for count, long, stride in zip((rows, columns), side, row.stride, strict=True))
-    seen = network.sees(row.name, (size[0], size[1]))
+    size = _canvas((rows, columns), side, row.stride)
+    # Where there are few tiles, the border may cut off what the central unit sees; where units lie is the same.
+    probe = _canvas((max(rows, 3), max(columns, 3)), side, row.stride)
+    seen = network.sees(row.name, probe)
     with torch.no_grad():
-        (values,) = network.run(torch.full((1, network.channels, *size), 0.5), [tap]).values()
+        (values,) = network.run(torch.full((1, network.channels, *probe), 0.5), [tap]).values()
     if seen is None or values.ndim != 4:
         raise RequestError(f"'{tap}' cannot be tiled: what its units see cannot be measured")
     first, corner = [], []
@@ -73,8 +75,14 @@ def tiled(network: Network, tap: str, channels: Sequence[int], gap: int = 0) -> 
     return Tiling(
         tuple(channels),
         WeightedSum(tuple((1.0, one) for one in units)).bind(network),
-        (size[0], size[1]),
+        size,
         side,
         tuple((corner[0] + y * side[0], corner[1] + x * side[1]) for y, x in cells),
         tuple(positions),
     )
+
+
+def _canvas(tiles: tuple[int, int], side: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    """One stride larger than its tiles, which begin where the fields do."""
+    height, width = (count * long + step for count, long, step in zip(tiles, side, stride, strict=True))
+    return height, width

@@ -107,8 +107,8 @@ def search_step_size(
     A candidate has converged when the least-squares slope of its activation over the last 50 steps is below
     `tolerance` a step (1e-3 in the paper; where all activations lie within less than one of each other, that share
     of their spread). It is hopeless when it rises no faster than before, and would stay below another one even if it
-    rose to the last step as fast as it does now and the other fell for 50 steps more. Where the largest or smallest
-    one does as well as any, four more are tried beyond it.
+    rose to the last step as fast as it does now and the other fell for 50 steps more; it is raced again if the other
+    one comes to less after all. Where the largest or smallest one does as well as any, four more are tried beyond it.
 
     Raises `RequestError` where the score is constant, where it has no maximum within 12 octaves (a first layer, whose
     answer only grows with the image), and for optimizers that find step lengths by themselves.
@@ -117,7 +117,7 @@ def search_step_size(
     steps = sum(stage.steps for stage in stages)
     trials: dict[float, Trial] = {}
     ahead = sorted(octaves)
-    alone = EachItsOwn((objective,))
+    alone, spent = EachItsOwn((objective,)), 0
     begin = float(plain_scores(network, alone, parametrization.picture(start[None]), size))
     while ahead:
         factors = tuple(2.0**octave for octave in ahead)
@@ -136,11 +136,13 @@ def search_step_size(
         )
         if reached.interrupted:
             raise KeyboardInterrupt
-        trials |= {octave: race.trial(i, 2.0**octave) for i, octave in enumerate(ahead)}
-        ahead = _beyond(trials, objective, begin)
+        done = {octave: race.trial(i, 2.0**octave) for i, octave in enumerate(ahead)}
+        trials |= done
+        spent += sum(trial.steps for trial in done.values())
+        ahead = _given_up_too_early(trials) or _beyond(trials, objective, begin)
     best = max((o for o in trials if trials[o].ended in _FINISHED), key=lambda o: trials[o].activation)
     ordered = tuple(trials[octave] for octave in sorted(trials))
-    return Search(str(objective), ordered, 2.0**best, sum(t.steps for t in ordered) / steps)
+    return Search(str(objective), ordered, 2.0**best, spent / steps)
 
 
 def scaled(stage: Stage, factors: tuple[float, ...]) -> Stage:
@@ -234,6 +236,12 @@ def _best(trials: dict[float, Trial]) -> float:
     return max((t.activation for t in trials.values() if t.ended in _FINISHED), default=-math.inf)
 
 
+def _given_up_too_early(trials: dict[float, Trial]) -> list[float]:
+    """Those that were hopeless beside one that has come to nothing since."""
+    best = _best(trials)
+    return sorted(o for o, trial in trials.items() if trial.ended == "hopeless" and trial.activation > best)
+
+
 def _beyond(trials: dict[float, Trial], objective: Objective, begin: float) -> list[float]:
     """Four more octaves where the best one lies at an end of what was tried; none where it lies within.
 
@@ -242,13 +250,14 @@ def _beyond(trials: dict[float, Trial], objective: Objective, begin: float) -> l
     finite = {octave: trial.activation for octave, trial in trials.items() if trial.ended != "not finite"}
     if not finite:
         raise RequestError(f"the score of {objective} is not finite at any of {len(trials)} step sizes")
-    low, high = min(finite.values()), max(t.activation for t in trials.values() if t.ended in _FINISHED)
+    low, high = min(finite.values()), _best(trials)
     if low == high == begin:
         raise RequestError(
-            f"the score of {objective} is {high:g} at every step size: it does not depend on the image, "
-            "so there is no step size to find"
+            f"the score of {objective} is {high:g} at every step size, as at the start: the image has no influence "
+            "on it there, so there is no step size to find"
         )
-    as_good = [octave for octave, value in finite.items() if value >= high - _ALIKE * (high - low)]
+    finished = {octave: value for octave, value in finite.items() if trials[octave].ended in _FINISHED}
+    as_good = [octave for octave, value in finished.items() if value >= high - _ALIKE * (high - low)]
     is_open = {-1: min(as_good) == min(trials), 1: max(as_good) == max(trials)}
     if not any(is_open.values()):
         return []

@@ -67,7 +67,18 @@ JITTER_RESIZE_NEAREST = Recipe(
     _CANVAS,
 )
 
-_OCTAVE = Stage(190, NormalisedAscent(11 / 255), transforms=(Window(placing="middle"),), scale=1 / 1.44)
+
+def _octave(steps: int, levels: tuple[float, float], scale: float, first: float, last: float) -> Stage:
+    """A stage of Øygard's: steps of so many levels at its beginning and end, sigma from `first` to `last`."""
+    return Stage(
+        steps,
+        NormalisedAscent(levels[0] / 255),
+        transforms=(Window(placing="middle"),),
+        smooth_solution=FallingBlur(first, last),
+        last_step_size=levels[1] / levels[0],
+        scale=scale,
+    )
+
 
 BLUR = Recipe(
     "blur",
@@ -75,29 +86,10 @@ BLUR = Recipe(
     "blurring after every step by a Gaussian that narrows, over three octaves of the canvas",
     _pixels,
     (
-        replace(_OCTAVE, smooth_solution=FallingBlur(2.5, 0.78)),
-        replace(
-            _OCTAVE,
-            steps=150,
-            optimizer=NormalisedAscent(6 / 255),
-            scale=1 / 1.2,
-            smooth_solution=FallingBlur(0.936, 0.78),
-        ),
-        replace(
-            _OCTAVE,
-            steps=150,
-            optimizer=NormalisedAscent(6 / 255),
-            last_step_size=0.5,
-            scale=1.0,
-            smooth_solution=FallingBlur(0.936, 0.44),
-        ),
-        replace(
-            _OCTAVE,
-            steps=10,
-            optimizer=NormalisedAscent(3 / 255),
-            scale=1.0,
-            smooth_solution=FallingBlur(0.44, 0.304),
-        ),
+        _octave(190, (11, 11), 1 / 1.44, 2.5, 0.78),
+        _octave(150, (6, 6), 1 / 1.2, 0.936, 0.78),
+        _octave(150, (6, 3), 1.0, 0.936, 0.44),
+        _octave(10, (3, 3), 1.0, 0.44, 0.304),
     ),
     1.44,
 )
