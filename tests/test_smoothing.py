@@ -141,7 +141,7 @@ def test_a_kernel_has_an_odd_size(size: int) -> None:
 
 
 def test_a_blur_takes_pixels_and_images_larger_than_its_reach() -> None:
-    with pytest.raises(RequestError, match=r"needs pixels \[N, C, H, W\], not parameters \[2, 3, 4\]"):
+    with pytest.raises(RequestError, match=r"smooths pixels \[N, C, H, W\], not parameters \[2, 3, 4\]"):
         Gaussian(sigma=1.0)(torch.zeros(2, 3, 4))
     assert Gaussian(7, sigma=1.0)(torch.zeros(1, 1, 4, 9)).shape == (1, 1, 4, 9)
     for size in ((3, 9), (9, 3)):

@@ -1,9 +1,11 @@
 """What keeps an image plausible."""
 
+from preimage.priors.deblurring import Deblur
+from preimage.priors.denoisers import Grey
+from preimage.priors.kernels import Gaussian, Sobolev
 from preimage.priors.prior import Denoiser, Kernel, Schedule
 from preimage.priors.regularizers import L1, L2, HuberTotalVariation, Regularizer, TotalVariation
 from preimage.priors.schedules import BlurAndDeblur, Every, FallingBlur
-from preimage.priors.smoothing import Deblur, Gaussian, Grey
 
 __all__ = [
     "L1",
@@ -19,5 +21,6 @@ __all__ = [
     "Kernel",
     "Regularizer",
     "Schedule",
+    "Sobolev",
     "TotalVariation",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preimage.errors import RequestError
+from preimage.priors.deblurring import Deblur
+from preimage.priors.kernels import Gaussian
 from preimage.priors.prior import Kernel, Schedule
-from preimage.priors.smoothing import Deblur, Gaussian
 
 
 @dataclass(frozen=True)
