@@ -6,7 +6,7 @@ At equal numbers of steps, the pictures of alternate blurring and deblurring sho
 than those of blurring alone, and less than those of neither. The three differ in nothing else: same windows, same
 steps, same start. Measured on the pixels as they are, before they are made to fit a picture: energy per pixel above an
 eighth and above a quarter of a cycle per pixel, and which share of all energy that is. Writes
-`results/blur_and_deblur.json`, `results/blur_and_deblur.png` and `results/blur_and_deblur-spectra.png`.
+`results/blur_and_deblur.json`, `results/blur_and_deblur.jpg` and `results/blur_and_deblur-spectra.png`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
         axis.set(title=name, xlabel="cycles per pixel", ylabel="energy of the pixels")
         axis.legend()
         write_rows("blur_and_deblur", rows)
-    pictures_in_rows(shown, RESULTS / "blur_and_deblur.png", inches=2.6)
+    pictures_in_rows(shown, RESULTS / "blur_and_deblur.jpg", inches=2.6)
     figure.savefig(RESULTS / "blur_and_deblur-spectra.png", dpi=80)
 
 

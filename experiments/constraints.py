@@ -4,7 +4,7 @@
 
 One class of SqueezeNet under jitter with resizing, and under the same with one thing added: clipping of pixels that
 contribute little, Huber total variation, a blurred gradient, a start that is biased to the centre, and one from
-the mean of all photographs of the class's neighbour in Imagenette. Writes `results/constraints.png` and
+the mean of all photographs of the class's neighbour in Imagenette. Writes `results/constraints.jpg` and
 `results/constraints.json` (score, power in high frequencies).
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
         shown.append((said, [(image, f"{what.partition('(')[2][:-1]}: {score:.4g}") for image, what, score in cells]))
     write_rows("constraints", rows)
     pictures_in_rows(
-        [("", [cell for _, line in shown[i : i + 2] for cell in line]) for i in (0, 2, 4)], RESULTS / "constraints.png"
+        [("", [cell for _, line in shown[i : i + 2] for cell in line]) for i in (0, 2, 4)], RESULTS / "constraints.jpg"
     )
 
 

@@ -6,7 +6,7 @@ Two claims: pictures made with nearest interpolation have more energy in high fr
 are less sensitive to where and how large the network sees them than pictures made with translation alone. Measured on
 class pictures of SqueezeNet and ResNet-50: the share of power above a quarter of a cycle per pixel, and the class's
 logit over 40 random windows of 0.8 to 1.2 times the network's size, divided by its logit over windows of exactly
-that size. Writes `results/interpolation.json` and `results/interpolation.png`.
+that size. Writes `results/interpolation.json` and `results/interpolation.jpg`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
             cells = zip(made.images[:4], made.objectives, row["high_frequency_share"], strict=False)
             shown.append((f"{name}\n{recipe}", [(image, f"{said}: {share:.2f}") for image, said, share in cells]))
         write_rows("interpolation", rows)
-    pictures_in_rows(shown, RESULTS / "interpolation.png", inches=2.6)
+    pictures_in_rows(shown, RESULTS / "interpolation.jpg", inches=2.6)
 
 
 if __name__ == "__main__":

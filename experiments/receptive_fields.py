@@ -7,7 +7,7 @@ ResNet-50, against the closed form r <- r + (k - 1) j, j <- j s; as `Network.tap
 linearised network) and as the paper does (one backward pass through the network as it is, from random noise).
 Then: a unit at a low, a middle and a high tap is maximized on a canvas of its receptive field, the picture is put into
 a full-size one, and score and time are compared with a run at full size, 150 steps each of the same recipe. Writes
-`results/receptive_fields.json` and `results/receptive_fields.png`.
+`results/receptive_fields.json` and `results/receptive_fields.jpg`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> None:
             print(row, flush=True)
         shown.append((name, line))
     write_rows("receptive_fields", {"fields": fields, "canvases": canvases})
-    pictures_in_rows(shown, RESULTS / "receptive_fields.png")
+    pictures_in_rows(shown, RESULTS / "receptive_fields.jpg")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 "It is necessary to train the residual part firstly, then finetune the training image by adding the identity path." For
 eight channels of three blocks of ResNet-50: the sum asked all the time, the branch all the time, and the branch for
 the first half and the sum afterwards, equally many steps each; compared by the sum before the ReLU and by the branch of
-the finished picture. Writes `results/residual_blocks.json` and `results/residual_blocks.png`.
+the finished picture. Writes `results/residual_blocks.json` and `results/residual_blocks.jpg`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
             cells = zip(made.images[:6], CHANNELS, whole, branch, strict=False)
             shown.append((f"{block}\n{way}", [(im, f"{i}: sum {s:.2f}, branch {b:.2f}") for im, i, s, b in cells]))
         write_rows("residual_blocks", rows)
-    pictures_in_rows(shown, RESULTS / "residual_blocks.png")
+    pictures_in_rows(shown, RESULTS / "residual_blocks.jpg")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Paper 0: "The initial image should not be zero nor gaussian white noise with big standard deviation", but N(0, 1) on the
 0..255 scale. Plain ascent, with the step size that the search finds for each, and blurring and deblurring, from starts
 of standard deviation 0, 1, 10 and 50 levels: units of a middle layer and classes of SqueezeNet and ResNet-50. Writes
-`results/start_images.json` and `results/start_images.png`.
+`results/start_images.json` and `results/start_images.jpg`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
                     cells += [(made.images[0], f"{levels} levels: {mean:.4g} (mean of {len(row['scores'])})")]
                 shown.append((f"{name}\n{asked.split('@')[0].split()[0]}\n{recipe}", cells))
         write_rows("start_images", rows)
-    pictures_in_rows(shown, RESULTS / "start_images.png", inches=2.4)
+    pictures_in_rows(shown, RESULTS / "start_images.jpg", inches=2.4)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ deblurring; each without and with weight decay (1 % a step). Noted in every step
 whole range 0..255; at the end: how much of the picture is more than a whole range away from grey ("polluted"), and how
 many pixels there are on average in one connected patch of extreme values (more than eight times the median), which is
 what spreading makes larger. SqueezeNet, which has no normalization either, and ResNet-50 beside it. Writes
-`results/weight_decay.json`, `results/weight_decay.png` and `results/weight_decay-pixels.png` (largest pixel by step).
+`results/weight_decay.json`, `results/weight_decay.jpg` and `results/weight_decay-pixels.png` (largest pixel by step).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> None:
         axis.legend(fontsize=6)
         write_rows("weight_decay", rows)
     figure.savefig(RESULTS / "weight_decay-pixels.png", dpi=80)
-    pictures_in_rows(shown, RESULTS / "weight_decay.png", inches=2.6)
+    pictures_in_rows(shown, RESULTS / "weight_decay.jpg", inches=2.6)
 
 
 if __name__ == "__main__":
