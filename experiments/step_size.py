@@ -31,12 +31,13 @@ from preimage.recipes import find_recipe
 
 RESULTS = Path(__file__).parent / "results"
 ASKED = [
-    ("squeezenet", "features.8:20@centre", 500),
-    ("squeezenet", "class:flamingo", 500),
-    ("resnet50", "layer2.3:20@centre", 300),
-    ("resnet50", "class:flamingo", 200),
-    ("squeezenet", "features.0:5@centre", 300),
+    ("squeezenet", "features.8:20@centre", 500, 5),
+    ("squeezenet", "class:flamingo", 500, 1),
+    ("resnet50", "layer2.3:20@centre", 200, 3),
+    ("resnet50", "class:flamingo", 120, 1),
+    ("squeezenet", "features.0:5@centre", 300, 1),
 ]
+"""Network, objective, steps, and from how many starts, whose final activations are averaged."""
 
 
 class Record:
@@ -54,37 +55,43 @@ class Record:
         return torch.ones(len(reached.parameters), dtype=torch.bool)
 
 
-def full_curves(network: pi.Network, objective: Objective, steps: int) -> tuple[dict[str, Any], Tensor]:
-    """All 13 step sizes to the end, in one batch, and then the search that a user would start."""
+def full_curves(network: pi.Network, objective: Objective, steps: int, starts: int) -> tuple[dict[str, Any], Tensor]:
+    """All 13 step sizes to the end, in one batch for each start, and then the search that a user would start."""
     recipe = find_recipe("unconstrained").stretched(steps)
     size = receptive_field_size(network, [objective])
     parametrization = recipe.parametrization(3, *size, None)
-    start = parametrization.start(torch.Generator().manual_seed(0))
     factors = tuple(2.0**octave for octave in OCTAVES)
     everyone = EachItsOwn((objective,) * len(factors))
-    record, began = Record(network, everyone, size), time.monotonic()
-    reached = climb(
-        network,
-        everyone,
-        parametrization,
-        start.expand(len(factors), *start.shape).clone(),
-        [scaled(stage, factors) for stage in recipe.stages],
-        torch.Generator().manual_seed(1),
-        referee=record,
-    )
-    full = time.monotonic() - began
+    runs: list[tuple[Climb, Record]] = []
+    for seed in range(starts):
+        start = parametrization.start(torch.Generator().manual_seed(seed))
+        record = Record(network, everyone, size)
+        reached = climb(
+            network,
+            everyone,
+            parametrization,
+            start.expand(len(factors), *start.shape).clone(),
+            [scaled(stage, factors) for stage in recipe.stages],
+            torch.Generator().manual_seed(1),
+            referee=record,
+        )
+        runs.append((reached, record))
+    reached, record = runs[0]
+    finals = torch.stack([torch.stack(one.picture)[-3:].mean(0) for _, one in runs])
     row = {
         "network": network.name,
         "objective": str(objective),
         "size": list(size),
         "steps": steps,
+        "starts": starts,
         "levels": [round(255 * recipe.stages[0].optimizer.step_size * factor, 4) for factor in factors],
         "pixels": [round(float(v), 3) for v in torch.stack(reached.trace)[-10:].mean(0)],
-        "picture": [round(float(v), 3) for v in torch.stack(record.picture)[-3:].mean(0)],
+        "picture": [round(float(v), 3) for v in finals.mean(0)],
+        "picture_of_each_start": [[round(float(v), 3) for v in line] for line in finals],
         "contrast": [round(float(v), 4) for v in (reached.images() - 0.5).flatten(1).std(1)],
-        "seconds_of_all": round(full, 1),
-        "curves": {"steps": record.steps, "picture": [[round(v, 2) for v in row.tolist()] for row in record.picture]},
+        "curves": {"steps": record.steps, "picture": [[round(v, 2) for v in line.tolist()] for line in record.picture]},
     }
+    start = parametrization.start(torch.Generator().manual_seed(0))
     began = time.monotonic()
     try:
         search = search_step_size(network, objective, parametrization, start, recipe.stages, size, 1)
@@ -101,6 +108,8 @@ def drawn(rows: list[dict[str, Any]], pictures: list[Tensor], to: Path) -> None:
         for i, colour in enumerate(colours):
             axes[0].plot(row["curves"]["steps"], [line[i] for line in row["curves"]["picture"]], color=colour)
         axes[0].set(title=f"{row['network']}  {row['objective']}", xlabel="step", ylabel="activation of the picture")
+        for line in row["picture_of_each_start"]:
+            axes[1].semilogx(row["levels"], line, "-", color="lightgrey", base=2)
         axes[1].semilogx(row["levels"], row["picture"], "o-", color="black", base=2)
         axes[1].set(xlabel="step size (levels of 255)", ylabel="final activation of the picture")
         other = axes[1].twinx()
@@ -123,9 +132,9 @@ def main() -> None:
     chosen = parser.parse_args().only
     opened = {name: pi.Network(getattr(networks, name)(), name=name) for name in ("squeezenet", "resnet50")}
     rows, pictures = [], []
-    for name, asked, steps in ASKED:
+    for name, asked, steps, starts in ASKED:
         if chosen in (None, name):
-            row, images = full_curves(opened[name], resolve(asked, opened[name])[0], steps)
+            row, images = full_curves(opened[name], resolve(asked, opened[name])[0], steps, starts)
             rows.append(row)
             pictures.append(images)
             print(name, asked, dict(zip(row["levels"], row["picture"], strict=True)), row["search"], flush=True)

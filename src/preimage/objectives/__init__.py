@@ -2,6 +2,7 @@
 
 from preimage.objectives.classes import Label, label, log_probabilities
 from preimage.objectives.directions import Direction, direction, floored_cosines
+from preimage.objectives.features import Features, features
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
 from preimage.objectives.sequence import InSequence, in_sequence, residual
 from preimage.objectives.strings import parse, resolve
@@ -15,6 +16,7 @@ __all__ = [
     "Direction",
     "EachItsOwn",
     "EachView",
+    "Features",
     "InSequence",
     "Label",
     "Objective",
@@ -24,6 +26,7 @@ __all__ = [
     "channel",
     "direction",
     "each_view",
+    "features",
     "floored_cosines",
     "in_sequence",
     "label",

@@ -36,7 +36,7 @@ class Features(Objective):
         target = self.target.to(values)
         if values.shape[1:] != target.shape:
             raise RequestError(
-                f"'{self.place}' gives {list(values.shape[1:])} for this image, but {list(target.shape)} for {self.name}; "
+                f"'{self.place}' gives {list(values.shape[1:])} for this image, {list(target.shape)} for {self.name}; "
                 "the two must be of one size"
             )
         off = (values - target).flatten(1)
