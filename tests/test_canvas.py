@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convolutions import convolutions, normal
 from preimage import Network, RequestError, UnknownTapError
 from preimage.canvas import placed, receptive_field_size
-from preimage.objectives import Objective, channel, each_view, label, neuron, residual
+from preimage.objectives import Objective, channel, each_view, in_sequence, label, neuron, residual
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -187,3 +187,41 @@ def test_a_picture_needs_a_tap_with_positions() -> None:
             placed(network, normal(0, 1, 8, 8), tap)
     with pytest.raises(UnknownTapError, match="no tap 'nowhere'"):
         placed(network, normal(0, 1, 8, 8), "nowhere")
+
+
+class TwoOutputs(nn.Module):
+    """No class scores: which of the two should they be?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        found = self.first(images)
+        return {"x": found, "y": found.mean((2, 3))}
+
+
+def test_a_field_needs_no_class_scores() -> None:
+    network = Network(TwoOutputs(), 16)
+    assert receptive_field_size(network, [channel("first", 0).bind(network)]) == (3, 3)
+
+
+def test_a_sequence_needs_room_for_all_that_it_asks() -> None:
+    network = classifier()
+    asked = in_sequence([label(1), channel("0", 3)]).bind(network)
+    assert receptive_field_size(network, [asked]) == network.input_size
+
+
+@pytest.mark.parametrize(
+    ("shape", "tap", "size", "says"),
+    [
+        ((3, 8, 8), "1", None, r"shape \[1, h, w\] here, not \[3, 8, 8\]"),
+        ((8, 8), "1", None, r"not \[8, 8\]"),
+        ((1, 8, 8), "5", None, "has no positions"),
+        ((1, 8, 8), "1", 0, "a size is one side or"),
+        ((1, 8, 8), "1", True, "a size is one side or"),
+    ],
+)
+def test_what_cannot_be_placed_is_one_sentence(shape: tuple[int, ...], tap: str, size: int, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        placed(classifier(), torch.zeros(shape), tap, size)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from peaks import SIDE, Convolutional
+from peaks import SIDE, Convolutional, ascent, peak
 from preimage import Network
-from preimage.objectives import EachItsOwn, Objective, channel, label
+from preimage.objectives import EachItsOwn, Objective, channel, in_sequence, label
 from preimage.optimization import (
     Adam,
     Ascent,
@@ -27,6 +27,7 @@ from preimage.optimization import (
 )
 from preimage.optimization.step_size import OCTAVES
 from preimage.parametrizations import Pixels
+from preimage.priors import BlurAndDeblur, FallingBlur
 from preimage.transforms import Jitter
 
 
@@ -161,3 +162,38 @@ def test_where_the_leader_breaks_the_best_of_the_others_wins(octaves: tuple[floa
     ended = {trial.factor: (trial.ended, trial.steps) for trial in found.trials}
     assert ended[1.0] == ("not finite", 55)
     assert found.factor == 0.25
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 13])
+def test_the_race_in_parts_finds_the_same(batch_size: int) -> None:
+    network, asked = peak()
+    kind = Pixels(1, 4, 4, spread=0)
+    start = kind.start(torch.Generator())
+    whole, parts = (
+        search_step_size(network, asked, kind, start, [Stage(30, ascent(-1))], (4, 4), 0, batch_size=size)
+        for size in (None, batch_size)
+    )
+    assert parts.factor == whole.factor == 0.5
+    assert [t.activation for t in parts.trials] == pytest.approx(
+        [t.activation for t in whole.trials], abs=1e-6, nan_ok=True
+    )
+
+
+def test_nobody_is_judged_before_the_run_has_come_to_its_last_form() -> None:
+    """By their stages, their schedules and their sequences, runs change until then."""
+    network, asked, kind, start = asked_of(1)
+    normalised = NormalisedAscent(0.01)
+    plain = Stage(100, normalised)
+    changing = {
+        150: (Stage(100, normalised, scale=0.5), plain),
+        100: (replace(plain, smooth_solution=FallingBlur(2.0, 0.5)),),
+        # Sigma comes to its floor, half of where it began, after half of the fall to a quarter.
+        99: (replace(plain, smooth_solution=BlurAndDeblur(first=1.0, last=0.5, fall=0.25)),),
+    }
+    for least, stages in changing.items():
+        found = search_step_size(network, asked, kind, start, stages, (16, 16), 0)
+        assert min(trial.steps for trial in found.trials) >= least
+    both = in_sequence([channel("0", 1), asked.terms[0][1]], [1, 1]).bind(network)  # type: ignore[attr-defined]
+    found = search_step_size(network, both, kind, start, [Stage(200, normalised)], (16, 16), 0)
+    assert min(trial.steps for trial in found.trials) >= 150
+    assert min(t.steps for t in search_step_size(network, asked, kind, start, [plain], (16, 16), 0).trials) < 99

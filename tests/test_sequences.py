@@ -154,7 +154,7 @@ def test_a_sequence_is_scored_by_its_last_and_combines_with_others() -> None:
     values = {A: normal(0, 2, 3, 4, 4), Place("b"): normal(1, 2, 3, 4, 4)}
     assert torch.equal(objective.score(values), last.score(values))
     assert objective.places() == {Place("b")}
-    assert str(objective) == "a:0 then b:1"
+    assert str(objective) == "a:0 (0.75) then b:1 (0.25)"
     both = 2 * objective - other
     assert torch.equal(both.at(0.0).score(values), 2 * first.score(values) - other.score(values))
     assert torch.equal(both.at(0.75).score(values), 2 * last.score(values) - other.score(values))
@@ -219,7 +219,7 @@ def test_a_residual_block_is_asked_for_its_branch_first_and_then_for_the_sum() -
     network, start = Network(nn.Sequential(block), 4), normal(1, 1, 3, 4, 4)
     objective = residual("0", 1, "0.branch", 0.25)
     assert objective.at(0.0) == channel("0.branch", 1) and objective.at(0.25) == channel("0", 1)
-    assert str(objective) == "0.branch:1 then 0:1"
+    assert str(objective) == "0.branch:1 (0.25) then 0:1 (0.75)"
     reached = climbed(network, [objective], start, 4)
     of_branch = block.branch.weight.detach()[1].expand(3, 4, 4) / 16
     of_sum = of_branch.clone()

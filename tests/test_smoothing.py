@@ -237,7 +237,7 @@ def test_one_bright_pixel_on_black_cannot_be_sharper() -> None:
     """K^T (d / K d) is 1 where the only light is, and black stays black, also where K d underflows."""
     data = torch.zeros(1, 1, 41, 41)
     data[0, 0, 20, 20] = 1
-    for sigma in (0.1, 1.0, 3.0):
+    for sigma in (0.3, 1.0, 3.0):
         found = Deblur(Gaussian(sigma=sigma), iterations=50)(data)
         torch.testing.assert_close(found, data, rtol=1e-5, atol=0)
 
@@ -245,7 +245,7 @@ def test_one_bright_pixel_on_black_cannot_be_sharper() -> None:
 def test_deblurring_refuses_what_undoes_nothing() -> None:
     with pytest.raises(RequestError, match="at least one iteration, not 0"):
         Deblur(Gaussian(sigma=1.0), 0)
-    with pytest.raises(RequestError, match="kernel of one pixel undoes nothing"):
+    with pytest.raises(RequestError, match="has no width: deblurring with it undoes nothing"):
         Deblur(Gaussian(1, sigma=1.0))
     with pytest.raises(RequestError, match="base of deblurring is minimum or zero, not 'mean'"):
         Deblur(Gaussian(sigma=1.0), base="mean")
@@ -311,7 +311,7 @@ def test_blur_and_deblur_is_the_published_code_s_schedule() -> None:
 
 
 @few
-@given(st.integers(1, 60), st.floats(1.5, 3), st.floats(0.01, 1), st.floats(0.1, 1.2))
+@given(st.integers(1, 60), st.floats(1.5, 3), st.floats(0.01, 1), st.floats(0.4, 1.2))
 def test_the_fall_is_the_same_however_many_steps_there_are(rounds: int, first: float, fall: float, last: float) -> None:
     schedule = BlurAndDeblur(first=first, last=last, fall=fall, period=4, deblur_after=3)
     blurs = [schedule.at(4 * i, 4 * rounds) for i in range(rounds)]

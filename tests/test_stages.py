@@ -248,7 +248,7 @@ def test_a_blur_that_narrows_goes_from_its_first_width_to_its_last() -> None:
 
 
 @few
-@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 6))
+@given(st.integers(7, 20), st.integers(1, 6), st.integers(1, 6))
 def test_a_sequence_asks_each_for_its_share_of_the_steps(steps: int, first: int, second: int) -> None:
     """Known rows: the climb is n rows of the first and the rest of the second, n its share up to rounding."""
     network, rows = linear()
@@ -314,7 +314,7 @@ def test_the_score_of_a_picture_is_that_of_the_last_in_the_sequence() -> None:
     # What was climbed: four steps along the first layer's row, two along the product of both layers'.
     first = module[0].weight.detach()[1].flatten()
     second = (module[1].weight.detach()[0].flatten() @ module[0].weight.detach().flatten(1)).flatten()
-    start = maximize(network, both, recipe=Recipe("mine", "here", "", pixels, (Stage(1, Ascent(0.0)),))).images
+    start = maximize(network, both, recipe=Recipe("mine", "here", "", pixels, (Stage(3, Ascent(0.0)),))).images
     moved = (result.images - start).mean((0, 2, 3))
     torch.testing.assert_close(moved, (4 * first + 2 * second) / SIDE**2, rtol=1e-4, atol=1e-5)
 
@@ -326,3 +326,36 @@ def test_the_score_of_a_picture_is_that_of_the_last_in_the_sequence() -> None:
 def test_a_sequence_needs_a_share_for_each(members: list[Objective], shares: list[float] | None) -> None:
     with pytest.raises(RequestError, match="one share above zero for each"):
         in_sequence(members, shares)
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_one_that_never_gets_its_turn_is_refused_before_any_step(steps: int) -> None:
+    network, done = curved(), []
+    late = in_sequence([label(0), label(1)], [9, 1]).bind(network)
+    with pytest.raises(RequestError, match=rf"in {steps} steps class:1 would never be asked; ask for more steps"):
+        climbed(
+            network,
+            EachItsOwn((late,)),
+            normal(0, 1),
+            [Stage(steps, Ascent(0.1))],
+            on_step=lambda: done.append(1),
+        )
+    assert not done
+
+
+@pytest.mark.parametrize("pressed", [1, 3])
+def test_ctrl_c_in_an_octave_leaves_the_picture_at_its_final_size(pressed: int) -> None:
+    """Pressed in the first stage or the second, of three."""
+    steps: list[int] = []
+
+    def press() -> None:
+        steps.append(1)
+        if len(steps) == pressed:
+            raise KeyboardInterrupt
+
+    stages = [Stage(2, Ascent(0.1), scale=scale) for scale in (0.25, 0.5, 1.0)]
+    kind = Pixels(C, 8, 8)
+    reached = climbed(curved(), asked(curved(), 0), normal(0, 1, 8), stages, kind=kind, on_step=press)
+    assert reached.interrupted and len(reached.trace) == pressed
+    assert reached.pictures().shape == (1, C, 8, 8)
+    assert reached.parametrization == kind

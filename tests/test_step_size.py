@@ -205,7 +205,9 @@ def test_a_constant_score_has_no_step_size() -> None:
 @pytest.mark.parametrize("optimizer", [Ascent(0.01), NormalisedAscent(0.01)], ids=str)
 def test_a_first_layer_has_no_best_step_size(optimizer: Optimizer) -> None:
     network = Network(Convolutional(), 8)
-    with pytest.raises(RequestError, match=r"none larger was tried.* first layer's answer only grows") as caught:
+    with pytest.raises(
+        RequestError, match=r"none larger was tried.* only grows with the image, as a first layer's"
+    ) as caught:
         maximize(network, "0:2", recipe=recipe(Stage(60, optimizer)), optimizer="auto")
     assert "\n" not in str(caught.value)
     assert "0:2" in str(caught.value)
@@ -221,7 +223,9 @@ def test_steps_that_only_lead_away_have_no_best_size() -> None:
     network, asked = peak()
     start = torch.full((1, SIDE, SIDE), GOAL - 0.5 + 1e-6)
     stages = [Stage(5, NormalisedAscent(0.1))]
-    with pytest.raises(RequestError, match="none smaller was tried"):
+    with pytest.raises(
+        RequestError, match="no step size that was tried brings the score of class:0 above that of the start"
+    ):
         search_step_size(network, asked, Pixels(1, SIDE, SIDE), start, stages, (SIDE, SIDE), 0)
 
 

@@ -23,11 +23,8 @@ def receptive_field_size(network: Network, objectives: Sequence[Objective]) -> t
     Raises `RequestError` where a receptive field is not known.
     """
     table = network.taps()
-    sizes = [
-        network.input_size if place.tap == network.logits else _canvas(network, table[network.tap(place.tap).name])
-        for one in objectives
-        for place in one.places()
-    ]
+    taps = {network.tap(place.tap).name for one in objectives for place in one.all_places()}
+    sizes = [_canvas(network, table[tap]) if len(table[tap].shape) > 1 else network.input_size for tap in taps]
     return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 
@@ -42,15 +39,18 @@ def picture_and_window(
 
     Raises `RequestError` for sizes that do not fit together, or are none.
     """
-    asked = None if size is None or size == "receptive-field" else _pair("size", size)
+    by_field = size == "receptive-field"
+    asked = None if size is None or by_field else pair("size", size)
+    if window is not None and by_field:
+        raise RequestError("either a window of so many pixels, or one of the receptive field; not both")
     if window is not None:
-        seen = _pair("window", window)
-    elif size == "receptive-field":
+        seen = pair("window", window)
+    elif by_field:
         seen = receptive_field_size(network, members)
+    elif settings.has_window:
+        seen = settings.own_window or network.input_size
     else:
         seen = asked or network.input_size
-        if settings.has_window:
-            seen = network.input_size
     if not settings.has_window:
         if asked not in (None, seen):
             raise RequestError(f"recipe '{settings.name}' shows the network the whole picture; size= says how large")
@@ -85,7 +85,7 @@ def check_size(network: Network, members: Sequence[Objective], size: tuple[int, 
         return  # it was opened with one
     with torch.no_grad():
         grey = torch.full((1, network.channels, *size), 0.5, device=network.device)
-        network.run(grey, frozenset().union(*(member.places() for member in members)))
+        network.run(grey, frozenset().union(*(member.all_places() for member in members)))
 
 
 def takes(network: Network, members: Sequence[Objective], size: tuple[int, int]) -> bool:
@@ -97,14 +97,17 @@ def takes(network: Network, members: Sequence[Objective], size: tuple[int, int])
     return True
 
 
-def _pair(what: str, size: object) -> tuple[int, int]:
+def pair(what: str, size: object) -> tuple[int, int]:
+    """One side or (height, width), as a pair; raises `RequestError` for anything else."""
     sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise RequestError(f"a {what} is one side or (height, width), in whole pixels above zero, not {size}")
     return sides[0], sides[1]
 
 
-def placed(network: Network, image: Tensor, tap: str, size: tuple[int, int] | None = None, grey: float = 0.5) -> Tensor:
+def placed(
+    network: Network, image: Tensor, tap: str, size: int | tuple[int, int] | None = None, grey: float = 0.5
+) -> Tensor:
     """A picture of one unit's receptive field, put where the central unit of a larger picture sees it.
 
     image: [C, h, w], made for `TAP:CHANNEL@centre` on a canvas of its receptive field. size: of the larger picture,
@@ -115,8 +118,10 @@ def placed(network: Network, image: Tensor, tap: str, size: tuple[int, int] | No
     """
     row = network.taps()[network.tap(tap).name]
     if len(row.shape) != 3 or row.stride is None:
-        raise RequestError(f"'{tap}' has no positions {row.stride} pixels apart, so there is no place to put a picture")
-    whole = size or network.input_size
+        raise RequestError(f"'{tap}' has no positions, so there is no place to put a picture")
+    if image.ndim != 3 or image.shape[0] != network.channels:
+        raise RequestError(f"a picture has shape [{network.channels}, h, w] here, not {list(image.shape)}")
+    whole = network.input_size if size is None else pair("size", size)
     with torch.no_grad():
         small, large = (
             network.run(torch.full((1, network.channels, *sides), grey), [tap]) for sides in (image.shape[1:], whole)

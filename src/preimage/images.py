@@ -52,6 +52,8 @@ def as_image(photo: Photo, channels: int = 3) -> Tensor:
         eight = _eight_bits(photo, "the picture").convert(_MODES.get(channels, "RGB"))
         photo = np.array(eight).reshape(photo.height, photo.width, -1)
     if isinstance(photo, np.ndarray):
+        if photo.dtype.kind not in "buif":
+            raise RequestError(f"an image is an array of numbers, not of {photo.dtype}")
         array = photo[..., None] if photo.ndim == 2 else photo
         values = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)
         image = values.float() / 255 if values.dtype == torch.uint8 else values.float()

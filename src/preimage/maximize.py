@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,13 +51,13 @@ def maximize(
     objectives: strings (`layer3.2:17`, `layer3.2:0-15`, `class:tabby`; see `preimage.objectives.parse`) or objects.
     recipe: a name from `preimage.recipes()` or a `Recipe`; default: the best that we know.
     steps: in all; default: the recipe's.
-    size: of the pictures, one side or (height, width) in pixels, or "receptive-field": no larger than what the units
-        that are asked can see. Default: what the network sees at once, times the recipe's `canvas`.
-    window: what the network sees at once, where the recipe moves a window over the picture. Default: its input size.
+    size: of the pictures, one side or (height, width) in pixels, or "receptive-field": what the network sees at once is
+        no larger than what the units that are asked can see. Default: what it sees, times the recipe's `canvas`.
+    window: what the network sees at once. Default: its input size, or `size` where it sees the whole picture.
     optimizer: instead of the recipe's; "auto" keeps that, but finds the step size that leads highest, for each
         objective by itself (paper 0, SPEC A8), at the cost of a few runs; `settings` says what was tried.
-    weight_decay: pull every pixel towards grey by this share of itself in each step (0.01 in paper 0, for networks
-        like VGG; SPEC A7). Default: the recipe's.
+    weight_decay: pull every parameter (with `Pixels`, every pixel's distance from grey) towards zero by this share of
+        itself in each step (0.01 in paper 0, for networks like VGG; SPEC A7). Default: the recipe's.
     start: an image to start from (noise as the recipe has it comes on top); default: noise alone.
     seed: of all randomness. An image depends on its objective and the seed, not on what else is asked with it (up to
         rounding); the same objective asked twice gives two different images.
@@ -66,7 +67,8 @@ def maximize(
     snapshot_every: keep the images after every so many steps.
     progress: show a bar on standard error; default: if that is a terminal.
 
-    Ctrl-C ends the run; the result holds what was reached (`result.interrupted`).
+    Ctrl-C ends the run; the result holds what was reached (`result.interrupted`). While step sizes are still being
+    looked for nothing is, and it ends without a result.
 
     Raises `RequestError` for anything that cannot be done as asked, `NonFiniteScoreError` if a score is not finite.
     """
@@ -98,7 +100,9 @@ def maximize(
     searches: dict[Objective, Search] = {}
     if optimizer == "auto":
         with tqdm(disable=hidden, unit="step", leave=False, desc="step sizes") as bar:
-            searches = _searches(network, members, parametrization, starts, settings, scored, seed, bar.update)
+            searches = _searches(
+                network, members, parametrization, starts, settings, scored, seed, batch_size, bar.update
+            )
     batches = _batches(members, batch_size)
     climbs: list[tuple[list[int], Climb]] = []
     with tqdm(total=settings.steps * len(batches), disable=hidden, unit="step", leave=False) as bar:
@@ -133,6 +137,10 @@ def maximize(
         "batch_size": batch_size,
         "device": str(network.device),
     }
+    if start is not None:
+        said["start"] = (
+            str(start) if isinstance(start, (str, Path)) else hashlib.sha256(image.numpy().tobytes()).hexdigest()
+        )
     if settings.has_window:
         said |= {"window": list(seen), "scored_at": list(scored)}
     if searches:
@@ -148,6 +156,7 @@ def _searches(
     settings: Recipe,
     scored: tuple[int, int],
     seed: int,
+    batch_size: int,
     on_step: Callable[[], object],
 ) -> dict[Objective, Search]:
     """The best step size for each objective, found from the start of its first image."""
@@ -162,6 +171,7 @@ def _searches(
                 settings.stages,
                 scored,
                 seed + _VIEWS,
+                batch_size=batch_size,
                 on_step=on_step,
             )
     return found
@@ -190,7 +200,7 @@ def _batches(members: Sequence[Objective], batch_size: int) -> list[list[int]]:
     """Objectives that need the same taps are optimised together, so that none runs deeper than it has to."""
     by_places: dict[frozenset[object], list[int]] = defaultdict(list)
     for index, member in enumerate(members):
-        by_places[frozenset(member.places())].append(index)
+        by_places[frozenset(member.all_places())].append(index)
     return [group[i : i + batch_size] for group in by_places.values() for i in range(0, len(group), batch_size)]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
+from preimage.images import Photo, as_image
 from preimage.network import Network, Place
 from preimage.objectives.objective import Activations, Objective
 
@@ -55,14 +56,15 @@ class Features(Objective):
 def features(
     network: Network,
     tap: str,
-    photo: Tensor,
+    photo: Photo,
     *,
     distance: Distance = "l2",
     after_relu: bool = True,
     name: str = "a photo",
 ) -> Features:
-    """What `tap` answers to a photo [C, H, W] in [0, 1], as an objective: be answered alike.
+    """What `tap` answers to a photo, at the photo's own size, as an objective: be answered alike.
 
+    photo: a file, picture, array or tensor (see `preimage.images.as_image`).
     after_relu: what the layer hands on, behind a final ReLU, rather than what stands before it.
 
     Raises `RequestError` for an unknown tap or distance, and where the layer answers the photo with zeros, or with
@@ -70,11 +72,12 @@ def features(
     """
     if distance not in get_args(Distance):
         raise RequestError(f"a distance is one of {', '.join(get_args(Distance))}, not '{distance}'")
+    image = as_image(photo, network.channels)
     place = Place(network.tap(tap).name, after_relu)
     with torch.no_grad():
         # Grey and noise besides: a layer that answers all of them alike knows nothing of the image.
-        noise = torch.rand(photo.shape, generator=torch.Generator().manual_seed(0))
-        seen = network.run(torch.stack([photo, torch.full_like(photo, 0.5), noise]), [place])[place]
+        noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+        seen = network.run(torch.stack([image, torch.full_like(image, 0.5), noise]), [place])[place]
     target = seen[0]
     if not target.abs().sum() > 0:
         raise RequestError(f"'{tap}' answers {name} with zeros everywhere: there is nothing to invert")

@@ -44,6 +44,13 @@ class Objective(ABC):
         """The same combination with `change` applied to every objective that is not itself a combination."""
         return change(self)
 
+    def all_places(self) -> frozenset[Place]:
+        """What the network has to compute at one time or another; more than `places` for a sequence."""
+        return self.places()
+
+    def check(self, steps: int) -> None:  # noqa: B027 (most objectives are asked all the time)
+        """Raise `RequestError` if something would never be asked in so many steps."""
+
     def at(self, progress: float) -> Objective:
         """What is asked when this share of the steps, from 0 to 1, is done; itself, unless it is a sequence."""
         return self
@@ -96,6 +103,13 @@ class WeightedSum(Objective):
         now = tuple((weight, term.at(progress)) for weight, term in self.terms)
         return self if all(a[1] is b[1] for a, b in zip(now, self.terms, strict=True)) else WeightedSum(now)
 
+    def all_places(self) -> frozenset[Place]:
+        return frozenset().union(*(term.all_places() for _, term in self.terms))
+
+    def check(self, steps: int) -> None:
+        for _, term in self.terms:
+            term.check(steps)
+
     def __str__(self) -> str:
         out = ""
         for weight, term in self.terms:
@@ -144,6 +158,13 @@ class EachItsOwn(Objective):
     def at(self, progress: float) -> EachItsOwn:
         now = tuple(member.at(progress) for member in self.members)
         return self if all(a is b for a, b in zip(now, self.members, strict=True)) else EachItsOwn(now)
+
+    def all_places(self) -> frozenset[Place]:
+        return frozenset().union(*(member.all_places() for member in self.members))
+
+    def check(self, steps: int) -> None:
+        for member in self.members:
+            member.check(steps)
 
     def kept(self, images: Sequence[bool]) -> EachItsOwn:
         """Some images of the batch only."""

@@ -25,15 +25,32 @@ class InSequence(Objective):
     def places(self) -> frozenset[Place]:
         return self.members[-1].places()
 
+    def all_places(self) -> frozenset[Place]:
+        return frozenset().union(*(member.all_places() for member in self.members))
+
+    def check(self, steps: int) -> None:
+        asked = [self._now(step / steps)[0] for step in range(steps)]
+        for index, member in enumerate(self.members):
+            if index not in asked:
+                raise RequestError(
+                    f"in {steps} steps {member} would never be asked; ask for more steps, or for a larger share"
+                )
+            member.check(asked.count(index))
+
     def score(self, activations: Activations) -> Tensor:
         return self.members[-1].score(activations)
 
     def at(self, progress: float) -> Objective:
+        now, within = self._now(progress)
+        return self.members[now].at(within)
+
+    def _now(self, progress: float) -> tuple[int, float]:
+        """Which member it is, and its own progress."""
         ends = [0.0, *accumulate(self.shares)]
         # A share that ends exactly here has ended, whatever rounding says.
         now = min(bisect_right(ends, (progress + 1e-9) * ends[-1]) - 1, len(self.members) - 1)
         within = (progress * ends[-1] - ends[now]) / self.shares[now]
-        return self.members[now].at(max(within, 0.0))
+        return now, max(within, 0.0)
 
     def bind(self, network: Network) -> Objective:
         return InSequence(tuple(member.bind(network) for member in self.members), self.shares)
@@ -42,7 +59,11 @@ class InSequence(Objective):
         return InSequence(tuple(member.each(change) for member in self.members), self.shares)
 
     def __str__(self) -> str:
-        return " then ".join(map(str, self.members))
+        if len(set(self.shares)) == 1:
+            return " then ".join(map(str, self.members))
+        return " then ".join(
+            f"{m} ({s / sum(self.shares):.3g})" for m, s in zip(self.members, self.shares, strict=True)
+        )
 
 
 def in_sequence(members: Sequence[Objective], shares: Sequence[float] | None = None) -> InSequence:
@@ -50,6 +71,8 @@ def in_sequence(members: Sequence[Objective], shares: Sequence[float] | None = N
 
     Raises `RequestError` if there is nothing to ask, or a share is missing or not above zero.
     """
+    if not all(isinstance(member, Objective) for member in members):
+        raise RequestError("a sequence is made of Objectives, not of strings; see preimage.objectives")
     given = [1.0] * len(members) if shares is None else [float(share) for share in shares]
     if not members or len(given) != len(members) or not all(share > 0 for share in given):
         raise RequestError(

@@ -37,10 +37,13 @@ def tiled(network: Network, tap: str, channels: Sequence[int], gap: int = 0) -> 
     """One unit of each channel, so far apart that their receptive fields, with `gap` pixels between, do not overlap.
 
     Every unit has a tile of its own; the gradient of the sum of all units is each unit's own gradient in its tile, so
-    that one pass makes all pictures.
+    that one pass makes all pictures. It takes a recipe that does not move the picture, such as "unconstrained" or
+    "plain": what another one shows the network is no longer a unit in its tile.
 
     Raises `RequestError` where the tap's receptive field is not known or no smaller than the network's input.
     """
+    if gap < 0:
+        raise RequestError(f"there are 0 pixels or more between two fields, not {gap}")
     if not channels:
         raise RequestError("there is no channel to put on the canvas")
     network.tap(tap)

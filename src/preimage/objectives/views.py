@@ -45,6 +45,13 @@ class EachView(Objective):
         now = tuple(member.at(progress) for member in self.members)
         return self if all(a is b for a, b in zip(now, self.members, strict=True)) else EachView(now)
 
+    def all_places(self) -> frozenset[Place]:
+        return frozenset().union(*(member.all_places() for member in self.members))
+
+    def check(self, steps: int) -> None:
+        for member in self.members:
+            member.check(steps)
+
     def __str__(self) -> str:
         return " | ".join(map(str, self.members))
 
@@ -56,4 +63,6 @@ def each_view(members: Sequence[Objective]) -> EachView:
     """
     if not members:
         raise RequestError("there is no objective to optimise")
+    if not all(isinstance(member, Objective) for member in members):
+        raise RequestError("each view is asked an Objective, not a string; see preimage.objectives")
     return EachView(tuple(members))

@@ -81,12 +81,16 @@ def climb(
     Raises `NonFiniteScoreError` as soon as a score is NaN or infinite, and `RequestError` if a schedule of a stage
     never fires.
     """
+    last = parametrization
+    if stages:
+        last = _at(parametrization, stages[-1])  # also where Ctrl-C, or a lack of steps, ends it before
     stages = [stage for stage in stages if stage.steps]
     for stage in stages:
         stage.check()
     reached = Climb(start, parametrization)
     run = _Run(network, objective, reached, [generator] * len(start) if noise is None else list(noise))
     total, done = sum(stage.steps for stage in stages), 0
+    objective.check(total)
     try:
         with network.held():
             for stage in stages:
@@ -106,12 +110,12 @@ def climb(
                     if on_step:
                         on_step()
                     if not run.alive.any():
-                        return reached
+                        return run.finished(last)
             if referee is None:
                 check_finite(reached.trace, objective)
     except KeyboardInterrupt:
         reached.interrupted = True
-    return reached
+    return run.finished(last)
 
 
 class _Run:
@@ -128,20 +132,29 @@ class _Run:
 
     def begin(self, stage: Stage, whole: Parametrization) -> None:
         """Take up a stage; `whole` is what the picture is in the end."""
-        self._stage, reached = stage, self._reached
+        self._stage = stage
         if stage.optimizer is not None:
             self._ascender = stage.optimizer.start()
             self._ascender.keep(self.alive)
         if self._ascender is None:
             raise RequestError("the first stage needs an optimizer")
-        height, width = round(whole.height * stage.scale), round(whole.width * stage.scale)
-        if (height, width) != (reached.parametrization.height, reached.parametrization.width):
-            if stage.optimizer is None:
-                raise RequestError("a stage in which the picture has another size needs an optimizer of its own")
-            scaled = whole.resized(height, width)
-            reached.parameters = scaled.parameters(_resized(reached.images(), scaled))
-            reached.parametrization = scaled
+        if self._resize(_at(whole, stage)) and stage.optimizer is None:
+            raise RequestError("a stage in which the picture has another size needs an optimizer of its own")
         self.look = None
+
+    def finished(self, last: Parametrization) -> Climb:
+        """What was reached, at the size of the last stage also where that never began."""
+        self._resize(last)
+        return self._reached
+
+    def _resize(self, to: Parametrization) -> bool:
+        reached = self._reached
+        now = reached.parametrization
+        if (to.height, to.width) == (now.height, now.width):
+            return False
+        reached.parameters = to.parameters(_resized(reached.images(), to))
+        reached.parametrization = to
+        return True
 
     def advance(self, view: View, step: int, progress: float) -> None:
         """One application of the update rule; `progress` is the share of all steps that is done."""
@@ -229,6 +242,11 @@ class _Look:
         if self._remembers:
             self._last = (v.detach(), self.scores, value.detach(), gradient)
         return value.detach(), gradient
+
+
+def _at(whole: Parametrization, stage: Stage) -> Parametrization:
+    """The parametrization at a stage's scale."""
+    return whole.resized(round(whole.height * stage.scale), round(whole.width * stage.scale))
 
 
 def _resized(images: Tensor, like: Parametrization) -> Tensor:

@@ -53,6 +53,11 @@ class Stage:
             if isinstance(kernel, Schedule):
                 kernel.check(self.steps)
 
+    def settled(self) -> int:
+        """From which of its steps on a stage does the same again and again."""
+        kernels = (self.smooth_solution, self.smooth_update)
+        return max([0, *(kernel.settled(self.steps) for kernel in kernels if isinstance(kernel, Schedule))])
+
     def solution_kernel(self, step: int) -> Kernel | None:
         """K_e in this step."""
         return _now(self.smooth_solution, step, self.steps)

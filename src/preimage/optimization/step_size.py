@@ -60,7 +60,8 @@ class Trial:
 class Search:
     """All that was tried for one objective, by rising step size, and the factor that led highest.
 
-    cost: the steps of all candidates together, in plain runs of the recipe.
+    cost: the steps of all candidates together, in plain runs of the recipe; a look at the pictures, one pass forward
+        after every five steps, comes on top.
     """
 
     objective: str
@@ -99,30 +100,36 @@ def search_step_size(
     octaves: Sequence[float] = OCTAVES,
     tolerance: float = 1e-3,
     drop_hopeless: bool = True,
+    batch_size: int | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Search:
     """Race step sizes 2^octave times those of `stages`, all from `start` [*shape] and under the same views.
 
-    size: at which pictures are asked (see `plain_scores`).
+    size: at which pictures are asked (see `plain_scores`). batch_size: how many race at once, at most.
     A candidate has converged when the least-squares slope of its activation over the last 50 steps is below
     `tolerance` a step (1e-3 in the paper; where all activations lie within less than one of each other, that share
     of their spread). It is hopeless when it rises no faster than before, and would stay below another one even if it
     rose to the last step as fast as it does now and the other fell for 50 steps more; it is raced again if the other
     one comes to less after all. Where the largest or smallest one does as well as any, four more are tried beyond it.
 
-    Raises `RequestError` where the score is constant, where it has no maximum within 12 octaves (a first layer, whose
+    Nobody is judged before the stages have come to where they do the same until the end: `blur`, whose kernel narrows
+    to its last step, costs as many runs as there are candidates.
+
+    Raises `RequestError` where the score is constant, where it has no maximum within 14 octaves (a first layer, whose
     answer only grows with the image), and for optimizers that find step lengths by themselves.
     """
     stages = [stage for stage in stages if stage.steps]
     steps = sum(stage.steps for stage in stages)
     trials: dict[float, Trial] = {}
-    ahead = sorted(octaves)
+    later = sorted(octaves)
+    settled = _settled(stages, objective)
     alone, spent = EachItsOwn((objective,)), 0
     begin = float(plain_scores(network, alone, parametrization.picture(start[None]), size))
-    while ahead:
+    while later:
+        ahead, later = later[:batch_size], later[batch_size:] if batch_size else []
         factors = tuple(2.0**octave for octave in ahead)
         everyone = EachItsOwn((objective,) * len(ahead))
-        race = _Race(network, everyone, size, steps, tolerance, _best(trials), drop_hopeless)
+        race = _Race(network, everyone, size, (settled, steps), tolerance, _best(trials), drop_hopeless)
         reached = climb(
             network,
             everyone,
@@ -139,7 +146,7 @@ def search_step_size(
         done = {octave: race.trial(i, 2.0**octave) for i, octave in enumerate(ahead)}
         trials |= done
         spent += sum(trial.steps for trial in done.values())
-        ahead = _given_up_too_early(trials) or _beyond(trials, objective, begin)
+        later = later or _given_up_too_early(trials) or _beyond(trials, objective, begin)
     best = max((o for o in trials if trials[o].ended in _FINISHED), key=lambda o: trials[o].activation)
     ordered = tuple(trials[octave] for octave in sorted(trials))
     return Search(str(objective), ordered, 2.0**best, spent / steps)
@@ -150,6 +157,19 @@ def scaled(stage: Stage, factors: tuple[float, ...]) -> Stage:
     return stage if stage.optimizer is None else replace(stage, optimizer=Scaled(stage.optimizer, factors))
 
 
+def _settled(stages: Sequence[Stage], objective: Objective) -> int:
+    """The step from which on a run goes on in the same way: same scale, same kernels, the last of a sequence."""
+    settled, offset = 0, 0
+    for stage in stages:
+        if stage.scale != stages[-1].scale:
+            settled = offset + stage.steps
+        elif stage.settled():
+            settled = offset + stage.settled()
+        offset += stage.steps
+    last = objective.at((offset - 1) / offset)
+    return max([settled, *(step + 1 for step in range(offset) if objective.at(step / offset) != last)])
+
+
 class _Race:
     """A referee: it looks at the pictures now and then, and stops what has converged, is hopeless, or not finite."""
 
@@ -158,7 +178,7 @@ class _Race:
         network: Network,
         objective: EachItsOwn,
         size: tuple[int, int],
-        steps: int,
+        steps: tuple[int, int],
         tolerance: float,
         best: float,
         drops: bool,
@@ -166,7 +186,7 @@ class _Race:
         self._network = network
         self._objective = objective
         self._size = size
-        self._steps = steps
+        self._settled, self._steps = steps
         self._tolerance = tolerance
         self._best = best
         self._drops = drops
@@ -180,7 +200,8 @@ class _Race:
             self._given[i] = done
         if done % _LOOK_EVERY == 0 or done == self._steps:
             self._look(reached)
-            self._judge(done)
+            if done - self._settled >= _RECORDED * _LOOK_EVERY or not self._settled:
+                self._judge(done)
         return torch.tensor([ending is None for ending in self._endings])
 
     def _going(self) -> list[int]:
@@ -266,8 +287,13 @@ def _beyond(trials: dict[float, Trial], objective: Objective, begin: float) -> l
     end = min(trials) if side < 0 else max(trials)
     if abs(end) < _FURTHEST:
         return [end + side * n for n in range(1, 5)]
+    if high - begin <= _ALIKE * (high - low):
+        raise RequestError(
+            f"no step size that was tried brings the score of {objective} above that of the start, {begin:g}; "
+            "it may take more steps, or another start"
+        )
     why = (
-        "A first layer's answer only grows with the image (paper 0, section 2)"
+        "So it is where an answer only grows with the image, as a first layer's does (paper 0, section 2)"
         if side > 0
         else "The steps of this recipe are far too long for it"
     )

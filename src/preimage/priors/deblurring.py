@@ -27,8 +27,8 @@ class Deblur:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise RequestError(f"deblurring takes at least one iteration, not {self.iterations}")
-        if len(self.kernel.profile) < 2:
-            raise RequestError("a deblurring kernel of one pixel undoes nothing; it needs 3 pixels a side or more")
+        if float(self.kernel.profile.max()) > 1 - 1e-9:
+            raise RequestError(f"{self.kernel} has no width: deblurring with it undoes nothing")
         if self.base not in ("minimum", "zero"):
             raise RequestError(f"the base of deblurring is minimum or zero, not '{self.base}'")
 

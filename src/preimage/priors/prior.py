@@ -29,5 +29,9 @@ class Schedule(ABC):
     def at(self, step: int, steps: int) -> Kernel | None:
         """The kernel that follows step `step` (from 0) of `steps`; None: nothing happens then."""
 
+    def settled(self, steps: int) -> int:
+        """From which step on nothing changes any more, but for what repeats."""
+        return 0
+
     def check(self, steps: int) -> None:  # noqa: B027 (most schedules have nothing to refuse)
         """Raise `RequestError` if something that is planned never happens within `steps` steps."""

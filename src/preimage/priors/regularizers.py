@@ -50,8 +50,8 @@ class TotalVariation(Regularizer):
 class HuberTotalVariation(Regularizer):
     """Sum over differences d between neighbours of (d/t)^2 where |d| <= t, and of |d|/t beyond (SPEC A16).
 
-    Paper 0's code calls it "cv_norm": its derivative is 2 d/t for small differences, and the sign of d for larger
-    ones, so that edges are not held against an image more the stronger they are.
+    Paper 0's code calls it "cv_norm": its derivative by d/t is 2 d/t for small differences, and the sign of d for
+    larger ones, so that edges are not held against an image more the stronger they are.
     threshold: t; the published code counts in levels of 0..255, so 1/255.
     """
 

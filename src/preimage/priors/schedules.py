@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from preimage.errors import RequestError
@@ -50,6 +51,9 @@ class FallingBlur(Schedule):
     def at(self, step: int, steps: int) -> Kernel:
         return Gaussian(sigma=self.first + step / max(steps - 1, 1) * (self.last - self.first))
 
+    def settled(self, steps: int) -> int:
+        return steps
+
 
 @dataclass(frozen=True)
 class BlurAndDeblur(Schedule):
@@ -74,6 +78,8 @@ class BlurAndDeblur(Schedule):
 
     def __post_init__(self) -> None:
         self._deblur(self.first), self._deblur(self.last)  # refuse a kernel without width
+        if not 0 < self.fall <= 1:
+            raise RequestError(f"sigma falls to a share of itself above 0 and at most 1, not {self.fall}")
         for after in (self.blur_after, self.deblur_after):
             if not 1 <= after <= self.period:
                 raise RequestError(f"a round of {self.period} steps has steps 1 to {self.period}, not {after}")
@@ -84,6 +90,12 @@ class BlurAndDeblur(Schedule):
         if within + 1 == self.blur_after:
             return Gaussian(self.size, sigma=sigma)
         return self._deblur(sigma) if within + 1 == self.deblur_after else None
+
+    def settled(self, steps: int) -> int:
+        if self.fall == 1 or self.first <= self.last:
+            return 0
+        rounds = math.log(self.last / self.first) / math.log(self.fall) * steps / self.period
+        return min(math.ceil(rounds) * self.period, steps)
 
     def check(self, steps: int) -> None:
         if steps < self.blur_after:

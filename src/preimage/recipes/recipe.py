@@ -33,6 +33,12 @@ class Recipe:
     stages: tuple[Stage, ...]
     canvas: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.canvas < 1 or (self.canvas > 1 and not self.has_window):
+            raise RequestError(
+                f"a canvas of {self.canvas:g} times what the network sees takes a Window that moves over it"
+            )
+
     @property
     def steps(self) -> int:
         """How many steps all stages have together."""
@@ -71,6 +77,15 @@ class Recipe:
     def has_window(self) -> bool:
         """Whether the network sees a part of the picture at a time."""
         return any(isinstance(t, (Window, WindowsAround)) for stage in self.stages for t in stage.transforms)
+
+    @property
+    def own_window(self) -> tuple[int, int] | None:
+        """The size of the window where the recipe says one."""
+        for stage in self.stages:
+            for t in stage.transforms:
+                if isinstance(t, (Window, WindowsAround)) and t.height and t.width:
+                    return t.height, t.width
+        return None
 
     def with_optimizer(self, optimizer: Optimizer) -> Recipe:
         """The same recipe with another optimizer in every stage that does not go on with the one before."""
