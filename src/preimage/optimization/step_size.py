@@ -40,7 +40,7 @@ _FURTHEST = 12
 _LOOK_EVERY = 5
 _RECORDED = 10
 """So many looks, that is the last 50 steps, tell the slope of the activation."""
-_ALIKE = 0.01
+_ALIKE = 0.002
 """Activations that differ by less, as a share of all differences, are not higher or lower."""
 
 
@@ -277,8 +277,7 @@ def _beyond(trials: dict[float, Trial], objective: Objective, begin: float) -> l
             f"the score of {objective} is {high:g} at every step size, as at the start: the image has no influence "
             "on it there, so there is no step size to find"
         )
-    finished = {octave: value for octave, value in finite.items() if trials[octave].ended in _FINISHED}
-    as_good = [octave for octave, value in finished.items() if value >= high - _ALIKE * (high - low)]
+    as_good = [octave for octave, value in finite.items() if value >= high - _ALIKE * (high - low)]
     is_open = {-1: min(as_good) == min(trials), 1: max(as_good) == max(trials)}
     if not any(is_open.values()):
         return []
