@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from climbs import CLASSES, SIDE, C, Linear, asked, linear, normal
 from preimage import Network, NonFiniteScoreError, Place, RequestError
 from preimage.objectives import Channel, EachItsOwn, Objective, channel, label
 from preimage.optimization import LBFGS, Adam, Ascent, Climb, Momentum, NormalisedAscent, Stage, climb
@@ -20,33 +21,6 @@ from preimage.transforms import Affine, Jitter, Transform, View
 
 few = settings(max_examples=10, deadline=None)
 seeds = st.integers(0, 2**31)
-C, SIDE, CLASSES = 2, 5, 3
-
-
-class Linear(nn.Module):
-    """scores = W x, so that the gradient of class k is row k of W."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(torch.randn(CLASSES, C * SIDE * SIDE, generator=generator))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ self.weight.T
-
-
-def linear(seed: int = 0) -> tuple[Network, Tensor]:
-    """A network and its rows as images [classes, C, SIDE, SIDE]."""
-    module = Linear(seed)
-    return Network(module, SIDE, channels=C), module.weight.detach().view(CLASSES, C, SIDE, SIDE)
-
-
-def normal(seed: int, count: int) -> Tensor:
-    return torch.randn((count, C, SIDE, SIDE), generator=torch.Generator().manual_seed(seed))
-
-
-def asked(network: Network, *classes: int) -> EachItsOwn:
-    return EachItsOwn(tuple(label(k).bind(network) for k in classes))
 
 
 def climbed(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -80,35 +81,55 @@ class Objective(ABC):
         return self * -1.0
 
 
+class Combined(Objective):
+    """An objective made of others: what concerns each of them is handed on."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Objective, ...]:
+        """What it is made of."""
+
+    @abstractmethod
+    def of(self, parts: tuple[Objective, ...]) -> Self:
+        """The same combination of other parts."""
+
+    def places(self) -> frozenset[Place]:
+        return frozenset().union(*(part.places() for part in self.parts))
+
+    def all_places(self) -> frozenset[Place]:
+        return frozenset().union(*(part.all_places() for part in self.parts))
+
+    def bind(self, network: Network) -> Self:
+        return self.of(tuple(part.bind(network) for part in self.parts))
+
+    def each(self, change: Callable[[Objective], Objective]) -> Self:
+        return self.of(tuple(part.each(change) for part in self.parts))
+
+    def at(self, progress: float) -> Objective:
+        now = tuple(part.at(progress) for part in self.parts)
+        return self if all(a is b for a, b in zip(now, self.parts, strict=True)) else self.of(now)
+
+    def check(self, steps: int) -> None:
+        for part in self.parts:
+            part.check(steps)
+
+
 @dataclass(frozen=True, repr=False)
-class WeightedSum(Objective):
+class WeightedSum(Combined):
     """Several objectives at once, each with its weight."""
 
     terms: tuple[tuple[float, Objective], ...]
 
-    def places(self) -> frozenset[Place]:
-        return frozenset().union(*(term.places() for _, term in self.terms))
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return tuple(term for _, term in self.terms)
+
+    def of(self, parts: tuple[Objective, ...]) -> Self:
+        return type(self)(tuple((weight, part) for (weight, _), part in zip(self.terms, parts, strict=True)))
 
     def score(self, activations: Activations) -> Tensor:
         weighted = [weight * term.score(activations) for weight, term in self.terms]
         return torch.stack(weighted).sum(0)
-
-    def bind(self, network: Network) -> Objective:
-        return WeightedSum(tuple((weight, term.bind(network)) for weight, term in self.terms))
-
-    def each(self, change: Callable[[Objective], Objective]) -> Objective:
-        return WeightedSum(tuple((weight, term.each(change)) for weight, term in self.terms))
-
-    def at(self, progress: float) -> Objective:
-        now = tuple((weight, term.at(progress)) for weight, term in self.terms)
-        return self if all(a[1] is b[1] for a, b in zip(now, self.terms, strict=True)) else WeightedSum(now)
-
-    def all_places(self) -> frozenset[Place]:
-        return frozenset().union(*(term.all_places() for _, term in self.terms))
-
-    def check(self, steps: int) -> None:
-        for _, term in self.terms:
-            term.check(steps)
 
     def __str__(self) -> str:
         out = ""
@@ -120,21 +141,30 @@ class WeightedSum(Objective):
 
 
 @dataclass(frozen=True, repr=False)
-class EachItsOwn(Objective):
+class Members(Combined):
+    """A combination without any numbers of its own."""
+
+    members: tuple[Objective, ...]
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return self.members
+
+    def of(self, parts: tuple[Objective, ...]) -> Self:
+        return replace(self, members=parts)
+
+
+@dataclass(frozen=True, repr=False)
+class EachItsOwn(Members):
     """A batch in which image i is asked `members[i]`.
 
     Where a transform shows the network several views of each image (image by image), every member is asked for all
     views of its own image, and the mean of its scores counts.
     """
 
-    members: tuple[Objective, ...]
-
     def __post_init__(self) -> None:
         if not self.members:
             raise RequestError("there is no objective to optimise")
-
-    def places(self) -> frozenset[Place]:
-        return frozenset().union(*(member.places() for member in self.members))
 
     def score(self, activations: Activations) -> Tensor:
         counts = {len(value) for value in activations.values()}
@@ -149,22 +179,10 @@ class EachItsOwn(Objective):
             scores = [score.mean(0, keepdim=True) for score in scores]
         return torch.cat(scores)
 
-    def bind(self, network: Network) -> Objective:
-        return EachItsOwn(tuple(member.bind(network) for member in self.members))
-
-    def each(self, change: Callable[[Objective], Objective]) -> Objective:
-        return EachItsOwn(tuple(member.each(change) for member in self.members))
-
     def at(self, progress: float) -> EachItsOwn:
-        now = tuple(member.at(progress) for member in self.members)
-        return self if all(a is b for a, b in zip(now, self.members, strict=True)) else EachItsOwn(now)
-
-    def all_places(self) -> frozenset[Place]:
-        return frozenset().union(*(member.all_places() for member in self.members))
-
-    def check(self, steps: int) -> None:
-        for member in self.members:
-            member.check(steps)
+        now = super().at(progress)
+        assert isinstance(now, EachItsOwn)
+        return now
 
     def kept(self, images: Sequence[bool]) -> EachItsOwn:
         """Some images of the batch only."""

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.network import Network, Place
-from preimage.objectives.objective import Activations, Objective
+from preimage.network import Place
+from preimage.objectives.objective import Activations, Members, Objective
 from preimage.objectives.units import Channel
 
 
 @dataclass(frozen=True, repr=False)
-class InSequence(Objective):
+class InSequence(Members):
     """`members` one after the other, each for its share of all steps; the last one is what an image is scored by."""
 
-    members: tuple[Objective, ...]
-    shares: tuple[float, ...]
+    shares: tuple[float, ...] = ()
 
     def places(self) -> frozenset[Place]:
         return self.members[-1].places()
-
-    def all_places(self) -> frozenset[Place]:
-        return frozenset().union(*(member.all_places() for member in self.members))
 
     def check(self, steps: int) -> None:
         asked = [self._now(step / steps)[0] for step in range(steps)]
@@ -51,12 +47,6 @@ class InSequence(Objective):
         now = min(bisect_right(ends, (progress + 1e-9) * ends[-1]) - 1, len(self.members) - 1)
         within = (progress * ends[-1] - ends[now]) / self.shares[now]
         return now, max(within, 0.0)
-
-    def bind(self, network: Network) -> Objective:
-        return InSequence(tuple(member.bind(network) for member in self.members), self.shares)
-
-    def each(self, change: Callable[[Objective], Objective]) -> Objective:
-        return InSequence(tuple(member.each(change) for member in self.members), self.shares)
 
     def __str__(self) -> str:
         if len(set(self.shares)) == 1:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.network import Network, Place
-from preimage.objectives.objective import Activations, Objective
+from preimage.objectives.objective import Activations, Members, Objective
 
 
 @dataclass(frozen=True, repr=False)
-class EachView(Objective):
+class EachView(Members):
     """Of the views that a transform shows of one picture, view i is asked `members[i]`; their scores are averaged.
 
     A picture that is shown as a whole is asked all of them (that is the score of the finished picture).
     """
-
-    members: tuple[Objective, ...]
-
-    def places(self) -> frozenset[Place]:
-        return frozenset().union(*(member.places() for member in self.members))
 
     def score(self, activations: Activations) -> Tensor:
         count = len(next(iter(activations.values())))
@@ -34,23 +28,6 @@ class EachView(Objective):
             view = slice(i, i + 1) if count > 1 else slice(None)
             scores.append(member.score({place: activations[place][view] for place in member.places()}))
         return torch.stack(scores).mean(0)
-
-    def bind(self, network: Network) -> Objective:
-        return EachView(tuple(member.bind(network) for member in self.members))
-
-    def each(self, change: Callable[[Objective], Objective]) -> Objective:
-        return EachView(tuple(member.each(change) for member in self.members))
-
-    def at(self, progress: float) -> Objective:
-        now = tuple(member.at(progress) for member in self.members)
-        return self if all(a is b for a, b in zip(now, self.members, strict=True)) else EachView(now)
-
-    def all_places(self) -> frozenset[Place]:
-        return frozenset().union(*(member.all_places() for member in self.members))
-
-    def check(self, steps: int) -> None:
-        for member in self.members:
-            member.check(steps)
 
     def __str__(self) -> str:
         return " | ".join(map(str, self.members))
