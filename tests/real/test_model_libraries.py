@@ -20,7 +20,7 @@ _LIBRARY = torch.library.Library("torchvision", "DEF")
 @pytest.fixture(scope="module", autouse=True)
 def detection_operators() -> None:
     """The torchvision on the package index is a CUDA build; beside a CPU torch it lacks these two operators."""
-    if "torchvision" not in sys.modules:
+    if "torchvision" not in sys.modules and torch.version.cuda is None:
         _LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     importlib.import_module("torchvision")
