@@ -23,13 +23,13 @@ from torch import Tensor
 
 import networks
 import preimage as pi
+from figure import RESULTS, write_rows
 from preimage.canvas import receptive_field_size
 from preimage.objectives import EachItsOwn, Objective, resolve
 from preimage.optimization import Climb, climb, plain_scores, scaled, search_step_size
 from preimage.optimization.step_size import OCTAVES
 from preimage.recipes import find_recipe
 
-RESULTS = Path(__file__).parent / "results"
 ASKED = [
     ("squeezenet", "features.8:20@centre", 500, 5),
     ("squeezenet", "class:flamingo", 500, 1),
@@ -128,19 +128,22 @@ def drawn(rows: list[dict[str, Any]], pictures: list[Tensor], to: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["squeezenet", "resnet50"])
+    parser.add_argument("--only", choices=["squeezenet", "resnet50"], help="keep the other rows, and the figure")
     chosen = parser.parse_args().only
     opened = {name: pi.Network(getattr(networks, name)(), name=name) for name in ("squeezenet", "resnet50")}
+    before = json.loads((RESULTS / "step_size.json").read_text()) if chosen else []
     rows, pictures = [], []
-    for name, asked, steps, starts in ASKED:
+    for number, (name, asked, steps, starts) in enumerate(ASKED):
         if chosen in (None, name):
             row, images = full_curves(opened[name], resolve(asked, opened[name])[0], steps, starts)
-            rows.append(row)
             pictures.append(images)
             print(name, asked, dict(zip(row["levels"], row["picture"], strict=True)), row["search"], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "step_size.json").write_text(json.dumps(rows, indent=1) + "\n")
-    drawn(rows, pictures, RESULTS / "step_size.png")
+        else:
+            row = before[number]
+        rows.append(row)
+    write_rows("step_size", rows)
+    if chosen is None:
+        drawn(rows, pictures, RESULTS / "step_size.png")
 
 
 if __name__ == "__main__":
