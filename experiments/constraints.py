@@ -2,10 +2,10 @@
 
     python experiments/constraints.py
 
-Three classes of SqueezeNet under jitter with resizing, and under the same with one thing added: clipping of pixels that
-contribute little, Huber total variation, a blurred gradient, a start that is biased to the centre, and one from the mean
-of 200 photographs of the first class. Writes `results/constraints.jpg` and `results/constraints.json` (score, power in
-high frequencies).
+Three classes of SqueezeNet under jitter with resizing, and with one thing added: clipping of pixels that
+contribute little, Huber total variation, a blurred gradient, a start that is biased to the centre, and one from the
+mean of 200 photographs of the first class. Writes `results/constraints.jpg` and `results/constraints.json` (score,
+power in high frequencies).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def test_units_answer_their_picture_more_than_any_photograph(
 
 def test_classes_are_answered_with_certainty(bundled: pi.Network) -> None:
     wanted = ["prob:goldfish", "prob:daisy", "prob:fire engine"]
-    scores = pi.maximize(bundled, [objective.replace("prob", "class") for objective in wanted], steps=64)
+    scores = pi.maximize(bundled, [objective.replace("prob", "class") for objective in wanted], steps=120)
     for image, objective in zip(scores.images, wanted, strict=True):
         (asked,) = pi.objectives.parse(objective, bundled)
         with torch.no_grad():
