@@ -74,10 +74,14 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["default"])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--classes", type=int, default=40)
+    parser.add_argument("--append", action="store_true", help="keep the rows that the file has of other runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "transfer_recognition.json")
     asked = parser.parse_args()
     opened, classes, rows = {name: make() for name, make in OPEN.items()}, drawn_classes(asked.classes), []
     asked.out.parent.mkdir(parents=True, exist_ok=True)
+    if asked.append and asked.out.exists():
+        kept = json.loads(asked.out.read_text())["rows"]
+        rows = [r for r in kept if not (r["maker"] in asked.makers and r["recipe"] in asked.recipes)]
     for maker, recipe in itertools.product(asked.makers, asked.recipes):
         began = time.monotonic()
         wanted = [pi.objectives.label(index) for index in classes]
