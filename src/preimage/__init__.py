@@ -10,12 +10,15 @@ result.save("out")
 from preimage import objectives, parametrizations, priors, starts, transforms
 from preimage.canvas import placed
 from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
+from preimage.evaluation import agreement
+from preimage.invert import Inversion, invert
 from preimage.maximize import maximize
 from preimage.network import Network, Place, load
 from preimage.recipes import Recipe, recipes
 from preimage.result import Result
 
 __all__ = [
+    "Inversion",
     "Network",
     "NonFiniteScoreError",
     "Place",
@@ -23,6 +26,8 @@ __all__ = [
     "RequestError",
     "Result",
     "UnknownTapError",
+    "agreement",
+    "invert",
     "load",
     "maximize",
     "objectives",

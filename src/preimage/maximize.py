@@ -22,7 +22,9 @@ from preimage.parametrizations import PHOTOGRAPHS, Parametrization, measured_col
 from preimage.recipes import Recipe, find_recipe, with_weight_decay
 from preimage.result import Result
 
-_BATCH = 16
+BATCH = 16
+"""How many images are optimised together unless one says."""
+
 _REPETITION = 1_000_003
 """How far apart the seeds of two images with the same objective are."""
 _VIEWS = 500_001
@@ -42,7 +44,7 @@ def maximize(
     start: Photo | None = None,
     seed: int = 0,
     colours: str | Path | Tensor | None = None,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     snapshot_every: int | None = None,
     progress: bool | None = None,
 ) -> Result:
@@ -242,4 +244,5 @@ def _gathered(
             (n, torch.stack([kept[i] for i in done])) for n, kept in snapshots.items() if len(kept) == len(done)
         ],
         interrupted=any(reached.interrupted for _, reached in climbs),
+        asked=done,
     )

@@ -31,6 +31,7 @@ class Result:
     settings: all that determines the images: what was asked, recipe, sizes, seed.
     snapshots: (steps done, images [N, C, H, W]) where they were asked for.
     interrupted: whether Ctrl-C ended the run early; images are then what had been reached.
+    asked: which of the objectives that were asked the images belong to, by number: all, unless it was interrupted.
     """
 
     images: Tensor
@@ -40,6 +41,10 @@ class Result:
     settings: dict[str, Any]
     snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
     interrupted: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.asked = self.asked or list(range(len(self.objectives)))
 
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
@@ -54,12 +59,14 @@ class Result:
             "python": platform.python_version(),
             **self.settings,
             "interrupted": self.interrupted,
-            "images": [
-                {"objective": said, "score": _number(float(score)), "file": name}
-                for said, score, name in zip(self.objectives, self.scores, self.file_names(), strict=True)
-            ],
-            "trace": [[_number(value) for value in row] for row in self.trace.tolist()],
+            "images": [self.image_as_dict(i) for i in range(len(self.objectives))],
+            "trace": [[number(value) for value in row] for row in self.trace.tolist()],
         }
+
+    def image_as_dict(self, index: int) -> dict[str, Any]:
+        """What `result.json` says of one image."""
+        score, name = number(float(self.scores[index])), self.file_names()[index]
+        return {"objective": self.objectives[index], "score": score, "file": name}
 
     def file_names(self) -> list[str]:
         """One PNG name per image, made of its objective."""
@@ -84,19 +91,22 @@ class Result:
         return path
 
     def _repr_html_(self) -> str:
-        cells = []
-        for image, said, score in zip(self.images, self.objectives, self.scores, strict=True):
-            buffer = io.BytesIO()
-            to_pil(image).save(buffer, format="PNG")
-            source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-            cells.append(
-                f'<figure style="display:inline-block;margin:4px"><img src="{source}" alt="{html.escape(said)}">'
-                f"<figcaption>{html.escape(said)}<br>{float(score):.4g}</figcaption></figure>"
-            )
-        return "".join(cells)
+        shown = zip(self.images, self.objectives, self.scores, strict=True)
+        return "".join(figure_html(image, said, f"{float(score):.4g}") for image, said, score in shown)
 
 
-def _number(value: float) -> float | None:
+def figure_html(image: Tensor, title: str, says: str = "") -> str:
+    """An image [C, H, W] with a title, as a notebook shows it, the pixels inside."""
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, format="PNG")
+    source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return (
+        f'<figure style="display:inline-block;margin:4px"><img src="{source}" alt="{html.escape(title)}">'
+        f"<figcaption>{html.escape(title)}<br>{html.escape(says)}</figcaption></figure>"
+    )
+
+
+def number(value: float) -> float | None:
     """JSON has no NaN: what an interrupted run did not reach is null."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
 

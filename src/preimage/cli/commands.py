@@ -49,9 +49,12 @@ def taps(model: Model, as_json: Json = False) -> None:
 
 
 @app.command()
-def recipes(as_json: Json = False) -> None:
+def recipes(
+    as_json: Json = False,
+    verb: Annotated[str, typer.Option("--for", metavar="VERB", help="'maximize' or 'invert'.")] = "maximize",
+) -> None:
     """List the published settings that --recipe takes."""
-    table = preimage.recipes()
+    table = preimage.recipes(verb)  # type: ignore[arg-type]
     if as_json:
         _print_json([recipe.describe() for recipe in table.values()])
     else:
@@ -116,6 +119,63 @@ def maximize(
         width = max(map(len, result.objectives))
         for said, score, name in zip(result.objectives, result.scores, result.file_names(), strict=True):
             print(f"{said.ljust(width)}  {float(score):10.4g}  {folder / name}")
+    _leave_if(result.interrupted)
+
+
+@app.command()
+def invert(
+    model: Model,
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photographs; all in one batch.")],
+    at: Annotated[list[str], typer.Option(metavar="TAP", help="The layer to invert; may be given several times.")],
+    out: Out,
+    recipe: RecipeName = None,
+    distance: Annotated[str, typer.Option(help="'l2' (squared), 'l2-root' or 'l1'.")] = "l2",
+    before_relu: Annotated[
+        bool, typer.Option("--before-relu", help="Compare what stands before the layer's final ReLU.")
+    ] = False,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Another network: does it still see in the picture what the photo shows?"),
+    ] = None,
+    steps: Steps = None,
+    size: Annotated[int | None, typer.Option(min=1, metavar="PX", help="Side of photo and picture.")] = None,
+    start: Annotated[str, typer.Option(metavar="IMAGE", help="'noise', 'grey' or an image file.")] = "noise",
+    seed: Seed = 0,
+    device: Device = None,
+    colours: Colours = None,
+    as_json: Json = False,
+) -> None:
+    """Find pictures that a layer cannot tell from the photos: what it still knows of them."""
+    writable_folder(out)
+    network = preimage.load(model, device=device)
+    judges = [preimage.load(one, device=device) for one in check or []]
+    result = preimage.invert(
+        network,
+        list(photos),
+        at,
+        recipe=recipe,
+        distance=distance,  # type: ignore[arg-type]
+        after_relu=not before_relu,
+        steps=steps,
+        size=size,
+        start=start,
+        seed=seed,
+        colours=colours,
+    )
+    result.settings["model"] = model
+    seen = [preimage.agreement(judge, result.images, result.photos) for judge in judges]
+    if seen:
+        result.settings["checks"] = [one.as_dict() for one in seen]
+    folder = result.save(out)
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        width = max(map(len, result.objectives))
+        for i, (said, name) in enumerate(zip(result.objectives, result.file_names(), strict=True)):
+            errors = f"feature error {float(result.feature_errors[i]):.4f}, pixel error {result.pixel_errors[i]:.3f}"
+            print(f"{said.ljust(width)}  {errors}  {folder / name}")
+        for one in seen:
+            print(one)
     _leave_if(result.interrupted)
 
 

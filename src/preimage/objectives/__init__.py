@@ -2,7 +2,7 @@
 
 from preimage.objectives.classes import Label, label, log_probabilities
 from preimage.objectives.directions import Direction, direction, floored_cosines
-from preimage.objectives.features import Features, features
+from preimage.objectives.features import Distance, Features, features, features_of_each
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
 from preimage.objectives.sequence import InSequence, in_sequence, residual
 from preimage.objectives.strings import parse, resolve
@@ -14,6 +14,7 @@ __all__ = [
     "Activations",
     "Channel",
     "Direction",
+    "Distance",
     "EachItsOwn",
     "EachView",
     "Features",
@@ -27,6 +28,7 @@ __all__ = [
     "direction",
     "each_view",
     "features",
+    "features_of_each",
     "floored_cosines",
     "in_sequence",
     "label",

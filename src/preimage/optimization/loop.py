@@ -127,6 +127,7 @@ class _Run:
         self._reached = reached
         self._noise = noise
         self._ascender: Ascender | None = None
+        self._units: Tensor | None = None  # of the regularizers' weights, [N], where the stage wants them measured
         self.alive = torch.ones(len(reached.parameters), dtype=torch.bool)
         self.look: _Look | None = None
 
@@ -140,7 +141,7 @@ class _Run:
             raise RequestError("the first stage needs an optimizer")
         if self._resize(_at(whole, stage)) and stage.optimizer is None:
             raise RequestError("a stage in which the picture has another size needs an optimizer of its own")
-        self.look = None
+        self.look = self._units = None
 
     def finished(self, last: Parametrization) -> Climb:
         """What was reached, at the size of the last stage also where that never began."""
@@ -166,6 +167,11 @@ class _Run:
         assert ascender is not None
         look.view, look.kernel = view, stage.update_kernel(step)
         v = reached.parameters if everyone else reached.parameters[self.alive]
+        if stage.weights_per_gradient:
+            if self._units is None:
+                self._units = torch.ones(len(self.alive), device=v.device)
+                self._units[self.alive] = look.steepness(v)
+            look.units = self._units[self.alive]
         value, gradient = look(v)
         scores = look.scores
         step_size = 1 + step / stage.steps * (stage.last_step_size - 1)
@@ -207,6 +213,7 @@ class _Look:
 
     view: View
     kernel: Kernel | None
+    units: Tensor | float = 1.0
 
     def __init__(self, network: Network, plain: EachItsOwn, parametrization: Parametrization, stage: Stage):
         self.plain = plain
@@ -233,7 +240,7 @@ class _Look:
             scores = self.asked.score(activations)
             value = scores
             for regularizer in self._stage.regularizers:
-                value = value - regularizer.weight * regularizer.energy(image)
+                value = value - self.units * regularizer.weight * regularizer.energy(image)
             (gradient,) = torch.autograd.grad(value.sum(), v)
         if self.kernel is not None:
             gradient = self.kernel(gradient)
@@ -242,6 +249,14 @@ class _Look:
         if self._remembers:
             self._last = (v.detach(), self.scores, value.detach(), gradient)
         return value.detach(), gradient
+
+    def steepness(self, parameters: Tensor) -> Tensor:
+        """Mean |gradient| of each image's score by its pixels, without regularizers, [N]."""
+        image = self._parametrization.image(parameters.detach()).detach().requires_grad_(True)
+        with torch.enable_grad():
+            scores = self.asked.score(self._network.run(self.view(image), self._places))
+            (gradient,) = torch.autograd.grad(scores.sum(), image)
+        return gradient.abs().flatten(1).mean(1)
 
 
 def _at(whole: Parametrization, stage: Stage) -> Parametrization:

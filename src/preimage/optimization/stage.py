@@ -25,6 +25,8 @@ class Stage:
     last_step_size: step sizes fall linearly, towards this share of themselves at the stage's end.
     hold: for so many steps the transforms' random numbers stay the same.
     scale: the picture's sides in this stage, as a share of what they are in the end ("octaves", SPEC A5, S11).
+    weights_per_gradient: regularizers' weights are in units of the score's own mean |gradient| by the image's pixels
+        at the start of the stage, image by image, so that one weight suits every network and objective (SPEC S.3-6, 7).
     """
 
     steps: int
@@ -40,6 +42,7 @@ class Stage:
     last_step_size: float = 1.0
     hold: int = 1
     scale: float = 1.0
+    weights_per_gradient: bool = False
 
     def __post_init__(self) -> None:
         if self.hold < 1:
@@ -83,7 +86,7 @@ class Stage:
         return said
 
 
-_SILENT = {"pull": 0.0, "noise": 0.0, "last_step_size": 1.0, "hold": 1, "scale": 1.0}
+_SILENT = {"pull": 0.0, "noise": 0.0, "last_step_size": 1.0, "hold": 1, "scale": 1.0, "weights_per_gradient": False}
 
 
 def _now(kernel: Kernel | Schedule | None, step: int, steps: int) -> Kernel | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from preimage.errors import RequestError, nearest
 from preimage.recipes.blurring_and_deblurring import (
     BLUR,
@@ -13,12 +15,19 @@ from preimage.recipes.blurring_and_deblurring import (
     with_weight_decay,
 )
 from preimage.recipes.default import DEFAULT
+from preimage.recipes.demons import DEMONS, PUBLISHED_DEMONS, demons
 from preimage.recipes.inverse_feature_visualization import PLAIN
+from preimage.recipes.inversion import INVERSION, INVERSIONS
 from preimage.recipes.lucid import FOURIER
 from preimage.recipes.recipe import Recipe
 
+Verb = Literal["maximize", "invert"]
+
 _PAPER_0 = (UNCONSTRAINED, JITTER, JITTER_RESIZE, JITTER_RESIZE_NEAREST, BLUR, BLUR_DEBLUR)
-_ALL = {recipe.name: recipe for recipe in (DEFAULT, FOURIER, *_PAPER_0, PLAIN)}
+_MAXIMIZE = {recipe.name: recipe for recipe in (DEFAULT, FOURIER, *_PAPER_0, PLAIN, *DEMONS, *PUBLISHED_DEMONS)}
+_INVERT = {recipe.name: recipe for recipe in (INVERSION, *INVERSIONS)}
+# What moves the picture has no place where the picture as a whole is compared.
+_INVERT |= {name: recipe.still() for name, recipe in _MAXIMIZE.items() if name not in _INVERT}
 
 
 class RecipeTable(dict[str, Recipe]):
@@ -31,21 +40,25 @@ class RecipeTable(dict[str, Recipe]):
     __repr__ = __str__
 
 
-def recipes() -> RecipeTable:
-    """Every recipe by name, with its source."""
-    return RecipeTable(_ALL)
+def recipes(verb: Verb = "maximize") -> RecipeTable:
+    """Every recipe of a verb by name, with its source; raises `RequestError` for a verb that has none."""
+    if verb not in get_args(Verb):
+        raise RequestError(f"there are recipes for {' and '.join(get_args(Verb))}, not for '{verb}'")
+    return RecipeTable(_MAXIMIZE if verb == "maximize" else _INVERT)
 
 
-def find_recipe(recipe: str | Recipe | None) -> Recipe:
+def find_recipe(recipe: str | Recipe | None, verb: Verb = "maximize") -> Recipe:
     """The recipe of this name (None: the default); raises `RequestError`, which lists them, for an unknown one."""
     if isinstance(recipe, Recipe):
         return recipe
+    table = recipes(verb)
     name = DEFAULT.name if recipe is None else recipe
-    if name not in _ALL:
-        close = nearest(name, _ALL)
+    if name not in table:
+        close = nearest(name, table)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise RequestError(f"there is no recipe '{name}'{hint} (there are {', '.join(_ALL)})")
-    return _ALL[name]
+        short = [known for known in table if "@" not in known]
+        raise RequestError(f"there is no recipe '{name}'{hint} (there are {', '.join(short)})")
+    return table[name]
 
 
-__all__ = ["DEFAULT", "Recipe", "RecipeTable", "find_recipe", "recipes", "with_weight_decay"]
+__all__ = ["DEFAULT", "Recipe", "RecipeTable", "Verb", "demons", "find_recipe", "recipes", "with_weight_decay"]

@@ -92,6 +92,15 @@ class Recipe:
         changed = (s if s.optimizer is None else replace(s, optimizer=optimizer) for s in self.stages)
         return replace(self, stages=tuple(changed))
 
+    def still(self) -> Recipe:
+        """The same recipe without anything that moves or resizes the picture: the network sees it as it is."""
+        stages = tuple(replace(stage, transforms=(), hold=1, scale=1.0) for stage in self.stages)
+        return replace(self, stages=stages, canvas=1.0)
+
+    def without_noise(self) -> Recipe:
+        """The same recipe, starting from parameters that are all zero."""
+        return replace(self, parametrization=lambda *size: replace(self.parametrization(*size), spread=0.0))
+
     def describe(self) -> dict[str, Any]:
         """Every setting, as plain JSON types."""
         stages = [stage.describe() for stage in self.stages]

@@ -1,0 +1,126 @@
+"""Paper 2: Baust et al., "Understanding regularization to visualize convolutional neural networks".
+
+Demons: the pixels climb, and a filter smooths the update (fluid, K_f), the solution (elastic, K_e) or both (SPEC S5 to
+S7); or the total variation is held against them as an energy (S8). Lengths of steps are in levels of 0..255 there, and
+divided by 255 here. What a step of that length is steep against is not said; see `Ascent.per_first_gradient`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.optimization import Ascent, Stage
+from preimage.parametrizations import Pixels
+from preimage.priors import Gaussian, Kernel, Sobolev, TotalVariation
+from preimage.recipes.recipe import Recipe
+from preimage.transforms import Jitter, Window
+
+Scheme = Literal["tv", "fluid", "elastic", "fluid-elastic"]
+Architecture = Literal["vgg19", "resnet50", "densenet121"]
+
+_SIZE = 11
+_JITTER = Jitter(2)
+_OCTAVES = (1.0, 1.1, 1.2)
+_TV = 0.1
+"""Which weight was used is not said (SPEC S.3-7). In units of the data term's first mean |gradient|."""
+
+_PUBLISHED: dict[Architecture, tuple[tuple[int, float], ...]] = {
+    "vgg19": ((100, 5), (50, 2), (10, 1)),
+    "resnet50": ((160, 60), (60, 20), (16, 5)),
+    "densenet121": ((100, 5), (60, 0.05), (8, 0.02)),
+}
+"""(steps, step size in levels) of each octave (paper 2, section 3.1; SPEC S-F2)."""
+
+
+def _pixels(channels: int, height: int, width: int, colours: Tensor | None) -> Pixels:
+    return Pixels(channels, height, width, spread=0.01, shown=0.99)
+
+
+def demons(stage: Stage, scheme: Scheme, kernel: Kernel) -> Stage:
+    """The same stage under one of paper 2's schemes (equations 5, 8, 6 and 18; SPEC S5 to S8).
+
+    kernel: smooths the update under `fluid`, the solution under `elastic`, both under `fluid-elastic`; `tv` has none,
+        but the total variation as an energy. The stage's parameters have to be images: [N, C, H, W].
+
+    Raises `RequestError` for an unknown scheme.
+    """
+    if scheme not in get_args(Scheme):
+        raise RequestError(f"a scheme is one of {', '.join(get_args(Scheme))}, not '{scheme}'")
+    if scheme == "tv":
+        return replace(stage, regularizers=(*stage.regularizers, TotalVariation(_TV)), weights_per_gradient=True)
+    return replace(
+        stage,
+        smooth_update=kernel if scheme != "elastic" else stage.smooth_update,
+        smooth_solution=kernel if scheme != "fluid" else stage.smooth_solution,
+    )
+
+
+def published(architecture: Architecture, scheme: Scheme, *, octaves: bool = False) -> Recipe:
+    """The setting by which paper 2 maximised classes of one of its networks (figure 2; SPEC S-F2).
+
+    Sobolev filters of 9 x 9 pixels. octaves: three sizes of the picture with steps of their own, the network seeing a
+    window that jumps over it (SPEC S11, S12); otherwise all steps at the first octave's length, and nothing moves.
+
+    Raises `RequestError` for an unknown architecture or scheme.
+    """
+    if architecture not in _PUBLISHED:
+        raise RequestError(f"paper 2 has settings for {', '.join(_PUBLISHED)}, not for '{architecture}'")
+    spans = _PUBLISHED[architecture]
+    if not octaves:
+        spans = ((sum(steps for steps, _ in spans), spans[0][1]),)
+    stages = [
+        Stage(
+            steps,
+            Ascent(levels / 255, per_first_gradient=True),
+            transforms=(Window(placing="uniform"),) if octaves else (),
+            scale=scale / _OCTAVES[-1] if octaves else 1.0,
+        )
+        for (steps, levels), scale in zip(spans, _OCTAVES, strict=False)
+    ]
+    return Recipe(
+        f"{scheme}@{architecture}{'-octaves' if octaves else ''}",
+        "paper 2, figure 2 (SPEC S-F2)",
+        f"{_SAYS[scheme]}, as published for {architecture}" + (", over three octaves" if octaves else ""),
+        _pixels,
+        tuple(demons(stage, scheme, Sobolev(9)) for stage in stages),
+        _OCTAVES[-1] if octaves else 1.0,
+    )
+
+
+_SAYS: dict[Scheme, str] = {
+    "tv": "the pixels climb against their total variation, an explicit energy",
+    "fluid": "every update of the pixels is smoothed",
+    "elastic": "the picture is smoothed after every step",
+    "fluid-elastic": "every update is smoothed, and the picture after it",
+}
+
+
+def _as_in_figure_1(scheme: Scheme, kernel: Kernel, suffix: str = "") -> Recipe:
+    stage = Stage(160, Ascent(5 / 255, per_first_gradient=True), transforms=(_JITTER,))
+    return Recipe(
+        f"{scheme}{suffix}",
+        "paper 2, figure 1 (SPEC S-F1)" if scheme != "tv" else "paper 2 (SPEC S8)",
+        _SAYS[scheme] + (f" by a {type(kernel).__name__} filter of {_SIZE} pixels" if scheme != "tv" else ""),
+        _pixels,
+        (demons(stage, scheme, kernel),),
+    )
+
+
+_FILTERED: tuple[Scheme, ...] = ("fluid", "elastic", "fluid-elastic")
+
+DEMONS = (
+    _as_in_figure_1("tv", Sobolev(_SIZE)),
+    *(_as_in_figure_1(scheme, Sobolev(_SIZE)) for scheme in _FILTERED),
+    *(_as_in_figure_1(scheme, Gaussian(_SIZE), "-gaussian") for scheme in _FILTERED),
+)
+
+PUBLISHED_DEMONS = tuple(
+    published(architecture, scheme, octaves=octaves)
+    for architecture in get_args(Architecture)
+    for scheme in get_args(Scheme)
+    for octaves in (False, True)
+)

@@ -1,0 +1,52 @@
+"""Settings for `invert`: paper 2's schemes, and the best that we know."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from preimage.optimization import Adam, Stage
+from preimage.parametrizations import Fourier, Pixels
+from preimage.priors import Gaussian, Kernel, Sobolev, TotalVariation
+from preimage.recipes.demons import _SAYS, Scheme, demons
+from preimage.recipes.recipe import Recipe
+
+_SIZE = 11
+
+
+def _pixels(channels: int, height: int, width: int, colours: Tensor | None) -> Pixels:
+    return Pixels(channels, height, width, spread=0.01)
+
+
+def _fourier(channels: int, height: int, width: int, colours: Tensor | None) -> Fourier:
+    return Fourier(channels, height, width, colours=colours)
+
+
+def _inversion(scheme: Scheme, kernel: Kernel, suffix: str = "") -> Recipe:
+    stage = Stage(300, Adam(0.02), last_step_size=0.05)
+    return Recipe(
+        f"{scheme}{suffix}",
+        "paper 2, section 3.2 (SPEC S-T1)",
+        _SAYS[scheme] + (f" by a {type(kernel).__name__} filter of {_SIZE} pixels" if scheme != "tv" else ""),
+        _pixels,
+        (demons(stage, scheme, kernel),),
+    )
+
+
+INVERSION = Recipe(
+    "default",
+    "preimage",
+    "Fourier coefficients scaled by 1/f, Adam, a little total variation",
+    _fourier,
+    (
+        Stage(150, Adam(0.05), regularizers=(TotalVariation(1e-5),)),
+        Stage(50, None, regularizers=(TotalVariation(1e-5),), last_step_size=0.05),
+    ),
+)
+
+_FILTERED: tuple[Scheme, ...] = ("fluid", "elastic", "fluid-elastic")
+
+INVERSIONS = (
+    _inversion("tv", Sobolev(_SIZE)),
+    *(_inversion(scheme, Sobolev(_SIZE)) for scheme in _FILTERED),
+    *(_inversion(scheme, Gaussian(_SIZE), "-gaussian") for scheme in _FILTERED),
+)
