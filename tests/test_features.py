@@ -27,12 +27,12 @@ def photo(seed: int) -> Tensor:
 
 
 @few
-@given(st.integers(0, 2**31), st.sampled_from(["l1", "l2"]))
+@given(st.integers(0, 2**31), st.sampled_from(["l1", "l2", "l2-root"]))
 def test_it_is_zero_for_the_photo_minus_one_for_black_and_relative(seed: int, distance: str) -> None:
     network, one = linear(), photo(seed)
     asked = features(network, "0", one, distance=distance)  # type: ignore[arg-type]
     images = torch.stack([one, torch.zeros_like(one), one / 2])
-    expected = [0.0, -1.0, -0.5 if distance == "l1" else -0.25]
+    expected = [0.0, -1.0, -0.25 if distance == "l2" else -0.5]
     torch.testing.assert_close(asked.score(network.run(images, asked.places())), torch.tensor(expected))
 
 
@@ -55,7 +55,7 @@ def test_a_layer_that_loses_nothing_gives_the_photo_back() -> None:
 
 def test_what_cannot_be_asked_is_one_sentence() -> None:
     network = linear()
-    with pytest.raises(RequestError, match="one of l2, l1, not 'l3'"):
+    with pytest.raises(RequestError, match="one of l2, l2-root, l1, not 'l3'"):
         features(network, "0", photo(0), distance="l3")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="answers a cat with zeros everywhere"):
         features(network, "0", torch.zeros(2, 8, 8), name="a cat")

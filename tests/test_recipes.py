@@ -83,7 +83,7 @@ def test_every_recipe_is_found_by_its_name_and_the_default_without_one() -> None
 def test_an_unknown_recipe_lists_the_known_ones_and_guesses() -> None:
     with pytest.raises(RequestError, match=r"no recipe 'fuorier'; did you mean fourier\?") as caught:
         find_recipe("fuorier")
-    assert all(name in str(caught.value) for name in preimage.recipes())
+    assert all((name in str(caught.value)) == ("@" not in name) for name in preimage.recipes())
     with pytest.raises(RequestError, match="no recipe ''"):
         find_recipe("")
 

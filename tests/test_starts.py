@@ -193,8 +193,6 @@ def test_a_picture_of_32_bits_has_no_known_range(mode: str) -> None:
 def test_an_array_has_its_channels_last() -> None:
     with pytest.raises(RequestError, match=r"shape \[3, H, W\] here, not \[5, 3, 4\]"):
         as_image(np.zeros((3, 4, 5)))
-    with pytest.raises(RequestError, match=r"shape \[3, H, W\] here, not \[1, 4, 5\]"):
-        as_image(np.zeros((4, 5)))
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, math.nan, math.inf, -math.inf])

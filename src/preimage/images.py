@@ -23,7 +23,7 @@ MAX_PIXELS = 64_000_000
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _MODES_WITH_OPACITY = {1: "LA", 3: "RGBA", 4: "RGBA"}
-_CLEAR = {"1": int, "L": int, "I;16": int, "RGB": tuple, "P": (int, bytes)}
+_CLEAR = {"1": (int,), "L": (int,), "I;16": (int,), "RGB": (tuple,), "P": (int, bytes)}
 """How a picture of each mode names the colour that is transparent, or (P) the opacity of each of its colours."""
 
 

@@ -40,21 +40,34 @@ class NormalisedAscent(Optimizer):
 class _Straight(Ascender):
     def __init__(self, step_size: float, normalised: Literal["never", "first", "always"]):
         self._step_size = step_size
-        self._normalised = normalised
-        self._mean: Tensor | None = None
+        self._normalise = _Normaliser(normalised)
 
     def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
-        if self._normalised == "never":
-            return self._step_size * gradient
+        return self._step_size * self._normalise(gradient)
+
+    def keep(self, images: Tensor) -> None:
+        self._normalise.keep(images)
+
+
+class _Normaliser:
+    """Divides by the mean |g| of each image: of its first gradient, of every one, or never."""
+
+    def __init__(self, when: Literal["never", "first", "always"]):
+        self._when = when
+        self._mean: Tensor | None = None
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if self._when == "never":
+            return gradient
         # What lies outside the window of the network has no gradient, and no say in how long a step is.
         reached = (gradient != 0).flatten(1).sum(1).clamp_min(1)
         mean = gradient.abs().flatten(1).sum(1) / reached
-        if self._mean is not None and self._normalised == "first":
+        if self._mean is not None and self._when == "first":
             # An image that had no gradient at all has had no first one.
             mean = self._mean.where(self._mean > 0, mean)
         self._mean = mean
         tiny = torch.finfo(gradient.dtype).tiny
-        return self._step_size * gradient / per_image(mean.clamp_min(tiny), gradient)
+        return gradient / per_image(mean.clamp_min(tiny), gradient)
 
     def keep(self, images: Tensor) -> None:
         self._mean = _kept(self._mean, images)
@@ -62,10 +75,14 @@ class _Straight(Ascender):
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """u <- momentum * u + step_size * g, and u is the step."""
+    """u <- momentum * u + step_size * g, and u is the step.
+
+    per_first_gradient: as in `Ascent`.
+    """
 
     step_size: float
     momentum: float = 0.9
+    per_first_gradient: bool = False
 
     def start(self) -> Ascender:
         return _Rolling(self)
@@ -74,15 +91,17 @@ class Momentum(Optimizer):
 class _Rolling(Ascender):
     def __init__(self, settings: Momentum):
         self._settings = settings
+        self._normalise = _Normaliser("first" if settings.per_first_gradient else "never")
         self._velocity: Tensor | None = None
 
     def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
-        pushed = self._settings.step_size * gradient
+        pushed = self._settings.step_size * self._normalise(gradient)
         self._velocity = pushed if self._velocity is None else self._settings.momentum * self._velocity + pushed
         return self._velocity
 
     def keep(self, images: Tensor) -> None:
         self._velocity = _kept(self._velocity, images)
+        self._normalise.keep(images)
 
 
 @dataclass(frozen=True)

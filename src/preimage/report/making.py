@@ -11,6 +11,7 @@ from torch import Tensor
 
 from preimage.errors import RequestError
 from preimage.images import centre_crop, to_pil, written_whole
+from preimage.invert import invert
 from preimage.maximize import maximize
 from preimage.network import Network, Place, Tap
 from preimage.objectives import channel, label
@@ -37,8 +38,20 @@ class Picture:
 
 
 @dataclass
+class Depth:
+    """What a layer still knows of a photograph: a picture that it cannot tell from it, as far as that was found."""
+
+    file: str
+    tap: str
+    feature_error: float
+    pixel_error: float
+    settings: str
+
+
+@dataclass
 class Section:
-    """A contact sheet with its heading; for a photograph also the file and the network's (class, probability)s."""
+    """A contact sheet with its heading; for a photograph also the file, the network's (class, probability)s, and what
+    each depth still knows of it."""
 
     anchor: str
     title: str
@@ -46,24 +59,28 @@ class Section:
     pictures: list[Picture]
     photo: str | None = None
     answers: list[tuple[str, float]] = field(default_factory=list)
+    depths: list[Depth] = field(default_factory=list)
 
 
 class PictureMaker:
     """Makes the pictures of one section after the other and writes them below `folder`, until Ctrl-C.
 
     options: what `preimage.maximize` takes besides network, objectives and size.
+    inversion_steps: of `preimage.invert`; None: its recipe's.
     """
 
-    def __init__(self, network: Network, folder: Path, options: dict[str, Any]):
+    def __init__(self, network: Network, folder: Path, options: dict[str, Any], inversion_steps: int | None = None):
         self._network = network
         self._folder = folder
         self._options = options
+        self._inversion_steps = inversion_steps
         self._taps = network.taps()
         self.sections: list[Section] = []
         self.interrupted = False
 
-    def photo(self, number: int, path: Path, image: Tensor) -> None:
-        """A photograph [C, H, W], the network's five strongest classes, and what it wants to see for three of them."""
+    def photo(self, number: int, path: Path, image: Tensor, depths: list[str]) -> None:
+        """A photograph [C, H, W], what each of these taps still knows of it, the network's five strongest classes, and
+        what it wants to see for three of them."""
         network = self._network
         fitted = centre_crop(image, network.input_size)
         place = Place(network.logits, after_relu=True)
@@ -77,8 +94,9 @@ class PictureMaker:
         self._write(fitted, name)
         note = "The photograph as the network gets it, its strongest classes, and what it wants to see for them."
         answers = [(_title(str(one)), float(p)) for one, p in zip(bound, probabilities, strict=True)]
+        known = self._depths(fitted, depths, number)
         pictures = self._make(bound[:_PICTURED], self._taps[network.logits], f"photo{number}", None)
-        self.sections.append(Section(f"photo-{number}", path.name, note, pictures, name, answers))
+        self.sections.append(Section(f"photo-{number}", path.name, note, pictures, name, answers, known))
 
     def classes(self, indices: list[int], note: str) -> None:
         """What the network wants to see for these classes."""
@@ -93,6 +111,21 @@ class PictureMaker:
         note = f"{tap.kind} with {tap.channels} channels; a unit sees {_pixels(tap.receptive_field)}"
         note += f", its neighbour {_pixels(tap.stride)} further on." if tap.stride else "."
         self.sections.append(Section(f"tap-{tap.name}", tap.name, note, pictures))
+
+    def _depths(self, photo: Tensor, taps: list[str], number: int) -> list[Depth]:
+        if not taps:
+            return []
+        options = {name: self._options[name] for name in ("seed", "colours", "progress")}
+        made = invert(self._network, photo, taps, steps=self._inversion_steps, **options)
+        self.interrupted = made.interrupted
+        out = []
+        for i, tap in enumerate(made.taps):
+            name = f"images/photo{number}-depth{i}.png"
+            self._write(made.images[i], name)
+            recipe, steps = made.settings["recipe"]["name"], int(made.trace[:, i].isfinite().sum())
+            settings = f"invert, recipe {recipe}, {steps} steps, seed {made.settings['seed']}"
+            out.append(Depth(name, tap, float(made.feature_errors[i]), float(made.pixel_errors[i]), settings))
+        return out
 
     def _make(self, asked: list[Any], tap: Tap, prefix: str, size: tuple[int, int] | None) -> list[Picture]:
         if not asked or self.interrupted:

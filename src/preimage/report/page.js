@@ -11,7 +11,7 @@ function show(index) {
   const image = pictures[at].querySelector("img");
   large.src = image.src;
   large.alt = image.alt;
-  caption.textContent = `${image.alt}, score ${pictures[at].dataset.score}`;
+  caption.textContent = `${image.alt}, ${pictures[at].dataset.says}`;
   if (!dialog.open) dialog.showModal();
 }
 

@@ -55,6 +55,11 @@ class Report:
                 for section in self.sections
                 for picture in section.pictures
             ],
+            "inversions": [
+                {"photo": section.title, "tap": one.tap, "feature_error": one.feature_error, "file": one.file}
+                for section in self.sections
+                for one in section.depths
+            ],
         }
 
 
@@ -66,6 +71,7 @@ def write_report(
     at: Sequence[str] | None = None,
     units: int = 6,
     classes: int = 12,
+    depths: int = 6,
     recipe: str | Recipe | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -77,7 +83,8 @@ def write_report(
 
     photos: files; the page shows the network's answers to each, and what it wants to see for the strongest three.
     at: taps to show units of; default: six over all depths. units: how many per tap. classes: how many, drawn by
-    `seed`. model: how the network was opened, for the page. Others: as in `preimage.maximize`. Ctrl-C ends it with
+    `seed`. depths: for each photo, of how many layers from early to late the page shows what they still know of it
+    (`preimage.invert`); where `at` is given, of those, unless it is 0. model: how the network was opened, for the page. Others: as in `preimage.maximize`. Ctrl-C ends it with
     the pictures that are finished.
 
     Raises `RequestError` for a photo that cannot be read, an unknown tap, or a folder that cannot be written to.
@@ -90,9 +97,10 @@ def write_report(
     (path / "images").mkdir(exist_ok=True)
     settings = find_recipe(recipe).stretched(steps)
     options = {"recipe": settings, "seed": seed, "colours": colours, "progress": progress}
-    maker = PictureMaker(network, path, options)
+    maker = PictureMaker(network, path, options, inversion_steps=steps)
+    inverted = [] if not depths else suggested_taps(network, depths) if at is None else chosen
     for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
-        maker.photo(number, Path(photo), image)
+        maker.photo(number, Path(photo), image, [tap.name for tap in inverted])
     drawn = drawn_classes(network, classes, seed)
     maker.classes(drawn, f"{len(drawn)} classes, drawn with seed {seed}: what the network wants to see for each.")
     for tap in reversed(chosen):
