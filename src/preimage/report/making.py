@@ -113,7 +113,7 @@ class PictureMaker:
         self.sections.append(Section(f"tap-{tap.name}", tap.name, note, pictures))
 
     def _depths(self, photo: Tensor, taps: list[str], number: int) -> list[Depth]:
-        if not taps:
+        if not taps or self.interrupted:
             return []
         options = {name: self._options[name] for name in ("seed", "colours", "progress")}
         made = invert(self._network, photo, taps, steps=self._inversion_steps, **options)

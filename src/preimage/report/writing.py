@@ -84,8 +84,8 @@ def write_report(
     photos: files; the page shows the network's answers to each, and what it wants to see for the strongest three.
     at: taps to show units of; default: six over all depths. units: how many per tap. classes: how many, drawn by
     `seed`. depths: for each photo, of how many layers from early to late the page shows what they still know of it
-    (`preimage.invert`); where `at` is given, of those, unless it is 0. model: how the network was opened, for the page. Others: as in `preimage.maximize`. Ctrl-C ends it with
-    the pictures that are finished.
+    (`preimage.invert`); where `at` is given, of those, unless it is 0. model: how the network was opened, for the
+    page. Others: as in `preimage.maximize`. Ctrl-C ends it with the pictures that are finished.
 
     Raises `RequestError` for a photo that cannot be read, an unknown tap, or a folder that cannot be written to.
     """
