@@ -31,7 +31,7 @@ def cropped(photos: Sequence[tuple[Path, int]], side: int) -> Tensor:
 
 
 def share(holds: Tensor) -> dict[str, object]:
-    """Of bool [N]: the share, and its 95 % bootstrap interval over the photographs (percentiles of 10,000 resamples)."""
+    """Of bool [N]: the share and its 95 % bootstrap interval over the photographs (percentiles, 10,000 resamples)."""
     values = holds.double().numpy()
     if values.min() == values.max():
         return {"share": float(values.mean()), "interval": [float(values.mean())] * 2, "of": len(values)}

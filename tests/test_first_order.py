@@ -146,3 +146,87 @@ def test_neither_the_point_nor_the_gradient_is_written_to(optimizer: Optimizer) 
         assert torch.equal(gradient, normal(4 + i, *SHAPE))
         kept.append((step, step.clone()))
     assert all(torch.equal(step, copy) for step, copy in kept)  # later steps leave earlier ones alone
+
+
+# --- momentum in units of the first gradient ----------------------------------------------------------------------
+
+
+def first_unit(gradients: list[Tensor]) -> Tensor:
+    """Mean size of each image's first gradient, [N, 1, 1, 1]."""
+    return gradients[0].abs().mean((1, 2, 3), keepdim=True)
+
+
+@few
+@given(seeds, st.floats(1e-3, 10), st.floats(0, 0.99))
+def test_momentum_per_first_gradient_is_torch_s_on_gradients_in_its_units(
+    seed: int, step_size: float, momentum: float
+) -> None:
+    start, gradients = normal(seed, *SHAPE), some_gradients(seed)
+    ours = climbed(Momentum(step_size, momentum, per_first_gradient=True), start, gradients)
+    scaled = [gradient / first_unit(gradients) for gradient in gradients]
+    theirs = with_torch(torch.optim.SGD, start, scaled, lr=step_size, momentum=momentum)
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-10, atol=1e-12)
+
+
+@few
+@given(seeds, st.lists(st.floats(-30, 30), min_size=3, max_size=3))
+def test_no_factor_changes_momentum_per_first_gradient(seed: int, powers: list[float]) -> None:
+    """One for each image; without the units it would."""
+    start, gradients = normal(seed, *SHAPE), some_gradients(seed)
+    factors = torch.tensor([10.0**power for power in powers], dtype=torch.float64).view(3, 1, 1, 1)
+    for optimizer in (Momentum(0.1, per_first_gradient=True), Ascent(0.1, per_first_gradient=True)):
+        plain, scaled = (climbed(optimizer, start, [k * g for g in gradients]) for k in (1.0, factors))
+        for one, other in zip(plain, scaled, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@few
+@given(seeds, st.floats(1e-3, 10), st.floats(0, 0.99))
+def test_the_first_step_per_first_gradient_has_the_step_size_as_its_mean(
+    seed: int, step_size: float, momentum: float
+) -> None:
+    """Over what the gradient reaches, where a part of the picture lies outside the network's window."""
+    gradient = normal(seed, *SHAPE)
+    gradient[1, :, 2:] = 0
+    (step,) = climbed(Momentum(step_size, momentum, per_first_gradient=True), torch.zeros_like(gradient), [gradient])
+    for one, slope in zip(step, gradient, strict=True):
+        assert one[slope != 0].abs().mean().item() == pytest.approx(step_size, rel=1e-12)
+    assert torch.equal(step[1, :, 2:], gradient[1, :, 2:])
+
+
+def test_without_memory_momentum_per_first_gradient_is_ascent() -> None:
+    start, gradients = normal(0, *SHAPE), some_gradients(0)
+    one = climbed(Momentum(0.3, momentum=0.0, per_first_gradient=True), start, gradients)
+    other = climbed(Ascent(0.3, per_first_gradient=True), start, gradients)
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", [Momentum(0.3, per_first_gradient=True), Ascent(0.3, per_first_gradient=True)])
+def test_an_image_s_first_gradient_is_its_first_that_is_not_zero(optimizer: Optimizer) -> None:
+    gradients = [normal(i, *SHAPE) for i in range(4)]
+    late = [gradient.clone() for gradient in gradients]
+    for gradient in late[:2]:
+        gradient[1] = 0
+    start = normal(9, *SHAPE)
+    points, alone = climbed(optimizer, start, late), climbed(optimizer, start[1:2], [g[1:2] for g in gradients[2:]])
+    assert torch.equal(points[1][1], start[1])
+    for own, other in zip(points[2:], alone, strict=True):
+        torch.testing.assert_close(own[1:2], other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", [Momentum(0.3, per_first_gradient=True), Ascent(0.3, per_first_gradient=True)])
+def test_images_that_go_on_keep_their_units_and_their_memory(optimizer: Optimizer) -> None:
+    sizes = torch.tensor([1e-3, 1.0, 1e3], dtype=torch.float64).view(3, 1, 1, 1)
+    gradients = [normal(i, *SHAPE) * sizes for i in range(5)]
+    ascender, kept = optimizer.start(), torch.tensor([True, False, True])
+    zeros = torch.zeros(3)
+    steps = [ascender.step(gradients[0], zeros, gradient, never)[kept] for gradient in gradients[:2]]
+    ascender.keep(kept)
+    steps += [ascender.step(gradients[0][kept], zeros[kept], gradient[kept], never) for gradient in gradients[2:]]
+    start = torch.zeros(SHAPE, dtype=torch.float64)
+    expected = climbed(optimizer, start, gradients)
+    for reached, own in zip(expected, torch.stack(steps).cumsum(0), strict=True):
+        torch.testing.assert_close(own, reached[kept], rtol=1e-10, atol=1e-12)
+    optimizer.start().keep(kept)  # nothing to remember yet

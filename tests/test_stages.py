@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from climbs import SIDE, C, Curved, Smooth, asked, climbed, curved, linear, normal
 from preimage import Network, Place, Recipe, RequestError, maximize
 from preimage.objectives import Channel, EachItsOwn, Objective, in_sequence, label
-from preimage.optimization import LBFGS, Adam, Ascent, Stage
+from preimage.optimization import LBFGS, Adam, Ascent, Climb, NormalisedAscent, Optimizer, Stage
 from preimage.parametrizations import Fourier, Parametrization, Pixels, SigmoidPixels
-from preimage.priors import Every, FallingBlur, Kernel, Schedule
+from preimage.priors import L2, Every, FallingBlur, Kernel, Regularizer, Schedule, Sobolev, TotalVariation
+from preimage.recipes import demons
 from preimage.transforms import Transform, View
 
 few = settings(max_examples=10, deadline=None)
@@ -359,3 +360,165 @@ def test_ctrl_c_in_an_octave_leaves_the_picture_at_its_final_size(pressed: int) 
     assert reached.interrupted and len(reached.trace) == pressed
     assert reached.pictures().shape == (1, C, 8, 8)
     assert reached.parametrization == kind
+
+
+# --- weights in units of the score's gradient ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tilt(Regularizer):
+    """Sum of the pixels: its gradient is 1 everywhere, so that a step shows its weight."""
+
+    def energy(self, images: Tensor) -> Tensor:
+        return images.flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Contrast(Transform):
+    """Images with so many times their values."""
+
+    times: float
+
+    def draw(self, generator: torch.Generator) -> View:
+        return lambda images: self.times * images
+
+
+def held(steps: int, optimizer: Optimizer | None, weight: float, **more: Any) -> Stage:
+    return Stage(steps, optimizer, regularizers=(Tilt(weight),), weights_per_gradient=True, **more)
+
+
+@few
+@given(seeds, st.floats(0.01, 10))
+def test_a_weight_counts_mean_gradients_of_each_image(seed: int, weight: float) -> None:
+    """Of a linear network the gradient of class k is row k: v + n (row - weight * mean |row|)."""
+    network, rows = linear(seed)
+    start = normal(seed, 4)
+    classes = torch.tensor([0, 1, 2, 0])
+    reached = climbed(network, asked(network, 0, 1, 2, 0), start, [held(3, Ascent(0.1), weight)])
+    unit = rows.abs().mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(
+        reached.parameters, start + 0.3 * (rows - weight * unit)[classes], rtol=1e-4, atol=1e-4 * (1 + weight)
+    )
+
+
+@few
+@given(seeds, st.floats(0.1, 5), st.floats(0.5, 4))
+def test_the_unit_is_of_pixels_whatever_the_parameters_and_of_the_view(seed: int, weight: float, times: float) -> None:
+    """Sigmoid pixels, seen with more contrast: the gradient by pixels is `times` the row."""
+    network, rows = linear(seed)
+    start = normal(seed, 1)
+    stage = held(1, Ascent(0.5), weight, transforms=(Contrast(times),))
+    kind = SigmoidPixels(C, SIDE, SIDE)
+    reached = climbed(network, asked(network, 1), start, [stage], kind=kind).parameters
+    pixels = start.sigmoid()
+    by_pixels = times * (rows[1:2] - weight * rows[1].abs().mean())
+    torch.testing.assert_close(reached, start + 0.5 * by_pixels * pixels * (1 - pixels), rtol=1e-4, atol=1e-4)
+
+
+def curved_slope(v: Tensor, index: int) -> Tensor:
+    """Of class `index` of `Curved` by the pixels v + 1/2."""
+    weight = Curved().weight.detach()[index].view(1, C, 1, 1)
+    return weight * (1 - (v + 0.5).tanh().square()) / SIDE**2
+
+
+@few
+@given(seeds, st.integers(1, 4), st.integers(1, 4), st.booleans(), st.floats(0.1, 2))
+def test_each_stage_measures_once_at_its_start(seed: int, first: int, second: int, fresh: bool, weight: float) -> None:
+    """By hand; also where a stage goes on with the optimizer before, and around one that measures nothing."""
+    network = curved()
+    step = 20.0
+    plain = Stage(2, None, regularizers=(Tilt(0.01),))
+    stages = [
+        held(first, Ascent(step), weight),
+        plain,
+        held(second, Ascent(step) if fresh else None, weight),
+    ]
+    v = start = normal(seed, 1)
+    for stage in stages:
+        unit = curved_slope(v, 1).abs().mean() * weight if stage.weights_per_gradient else 0.01
+        for _ in range(stage.steps):
+            v = v + step * (curved_slope(v, 1) - unit)
+    reached = climbed(network, asked(network, 1), start, stages)
+    torch.testing.assert_close(reached.parameters, v, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [NormalisedAscent(0.05), Ascent(0.05, per_first_gradient=True)], ids=str)
+@given(seed=seeds, power=st.integers(-40, 40))
+@few
+def test_no_factor_on_the_objective_changes_the_path(optimizer: Optimizer, seed: int, power: int) -> None:
+    """Under the total variation; powers of two round alike, so the path is the same to the last bit."""
+    network, _ = linear(seed)
+    start = normal(seed, 2)
+    stage = demons(Stage(6, optimizer), "tv", Sobolev(5))
+    plain, scaled = (
+        climbed(
+            network,
+            EachItsOwn(tuple((factor * label(k)).bind(network) for k in (0, 2))),
+            start,
+            [stage, replace(stage, optimizer=None)],
+            snapshot_every=1,
+        )
+        for factor in (1.0, 2.0**power)
+    )
+    assert len(plain.snapshots) == 12
+    assert torch.equal(plain.parameters, scaled.parameters)
+    for (_, one), (_, other) in zip(plain.snapshots, scaled.snapshots, strict=True):
+        assert torch.equal(one, other)
+
+
+@few
+@given(seeds, st.floats(-6, 6))
+def test_any_factor_leaves_the_path_but_for_rounding(seed: int, power: float) -> None:
+    network, _ = linear(seed)
+    start = normal(seed, 1)
+    for optimizer in (NormalisedAscent(0.05), Ascent(0.05, per_first_gradient=True)):
+        stage = Stage(4, optimizer, regularizers=(TotalVariation(0.3, beta=2),), weights_per_gradient=True)
+        plain, scaled = (
+            climbed(network, EachItsOwn(((factor * label(1)).bind(network),)), start, [stage]).parameters
+            for factor in (1.0, 10**power)
+        )
+        torch.testing.assert_close(plain, scaled, rtol=1e-3, atol=1e-4)
+
+
+def test_without_units_a_factor_on_the_objective_changes_the_path() -> None:
+    network, _ = linear()
+    stage = Stage(4, NormalisedAscent(0.05), regularizers=(TotalVariation(0.3),))
+    plain, scaled = (
+        climbed(network, EachItsOwn(((factor * label(1)).bind(network),)), normal(0, 1), [stage]).parameters
+        for factor in (1.0, 100.0)
+    )
+    assert (plain - scaled).abs().max() > 0.01
+
+
+def test_units_go_with_their_images_when_others_are_stopped() -> None:
+    network, rows = linear()
+    start = normal(0, 3)
+    done: list[int] = []
+
+    def referee(reached: Climb) -> Tensor:
+        done.append(1)
+        return torch.tensor([len(done) < 2, True, len(done) < 4])
+
+    stages = [held(3, Ascent(0.1), 2.0), held(3, None, 1.0)]
+    reached = climbed(network, asked(network, 0, 1, 2), start, stages, referee=referee).parameters
+    unit = rows.abs().mean((1, 2, 3), keepdim=True)
+    strong, weak = rows - 2 * unit, rows - unit
+    counts = torch.tensor([[2, 0], [3, 3], [3, 1]]).view(3, 2, 1, 1, 1)
+    expected = start + 0.1 * (counts[:, 0] * strong + counts[:, 1] * weak)
+    torch.testing.assert_close(reached, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_where_a_score_has_no_slope_nothing_weighs() -> None:
+    network, _ = linear()
+    flat = (0.0 * label(0)).bind(network)
+    start = normal(0, 1)
+    reached = climbed(network, EachItsOwn((flat,)), start, [held(3, Ascent(0.1), 5.0)])
+    assert torch.equal(reached.parameters, start)
+
+
+def test_line_searches_climb_what_is_weighed() -> None:
+    """L-BFGS, which remembers its looks, ends where score and energy balance: g v - w v^2 / 2."""
+    network, rows = linear()
+    stage = Stage(60, LBFGS(), regularizers=(L2(0.5, centre=0.5),), weights_per_gradient=True)
+    reached = climbed(network, asked(network, 2), normal(0, 1), [stage]).parameters
+    torch.testing.assert_close(reached, rows[2:] / (0.5 * rows[2].abs().mean()), rtol=1e-3, atol=1e-3)

@@ -34,6 +34,10 @@ class Fourier(Parametrization):
     centred: bool = False
 
     @property
+    def prefers_smooth(self) -> bool:
+        return self.decay > 0
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width // 2 + 1, 2)
 

@@ -24,6 +24,11 @@ class Parametrization(ABC):
     spread: float = 0.01
 
     @property
+    def prefers_smooth(self) -> bool:
+        """Whether equal steps in the parameters change coarse detail more than fine."""
+        return False
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of one image's parameters."""

@@ -33,7 +33,7 @@ class Deblur:
             raise RequestError(f"the base of deblurring is minimum or zero, not '{self.base}'")
 
     def __call__(self, values: Tensor) -> Tensor:
-        # (the kernel is symmetric, so that it is its own transpose, but for the weight of reflected pixels)
+        # (K is its own transpose, at the borders too)
         if self.base == "zero":
             return self._sharpened(values.clamp_min(0))
         least = values.amin((1, 2, 3), keepdim=True)

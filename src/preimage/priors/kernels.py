@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -20,14 +20,17 @@ _REACH = 3.0
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Smoothing with a Gaussian of standard deviation `sigma` pixels, each channel by itself, reflecting borders.
+    """Smoothing with a Gaussian of standard deviation `sigma` pixels, each channel by itself, pictures mirrored at
+    their border's edges, so that it is symmetric and means stay. With the default sigma it is positive definite up to
+    size 11 only (9 with margin 0): wider ones, cut off by the rule below, turn some updates downhill.
 
     size: an odd number of pixels; default: three standard deviations to either side.
     sigma: default: the largest that suits the size, that is, of which no entry above 1e-4 comes closer than `margin`
         pixels to the filter's border (paper 2, section 4; SPEC S10 and S.3-4, whose two readings are margins 1 and 0).
     `kernel` is [size, size] and sums to 1.
 
-    Raises `RequestError` for an even size, a size or sigma that is not above zero, or neither.
+    Raises `RequestError` for an even size, a size or sigma that is not above zero, or neither; when called, for a
+    picture narrower than `size`.
     """
 
     size: int | None = None
@@ -59,17 +62,18 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Sobolev:
-    """Smoothing with the solution S of (Id - gamma Laplacian) S = delta, each channel by itself, reflecting borders.
+    """Smoothing with the solution S of (Id - gamma Laplacian) S = delta, each channel by itself, borders as `Gaussian`.
 
     It is what turns an L2 gradient into that of the Sobolev space H1 (paper 2, equation 9; SPEC S9): sharper at its
     centre than a Gaussian of the same support. Solved exactly with the five-point Laplacian on a large periodic grid,
-    cropped to `size` and scaled to sum to 1 (SPEC S.3-3).
+    cropped to `size` and scaled to sum to 1 (SPEC S.3-3). Positive definite in every size.
 
     size: an odd number of pixels; default: as many as gamma and the 1e-4 rule ask for.
     gamma: in pixels squared; default: the largest that suits the size (see `Gaussian`).
     `kernel` is [size, size].
 
-    Raises `RequestError` for an even size, a size or gamma that is not above zero, or neither.
+    Raises `RequestError` for an even size, a size or gamma that is not above zero, or neither; when called, for a
+    picture narrower than `size`.
     """
 
     size: int | None = None
@@ -96,7 +100,9 @@ class Sobolev:
         assert self.size is not None
         padded = _padded(values, self.size // 2)
         if self.size <= _SMALL:
-            return sum((_filtered(_filtered(padded, row, 3), row * s, 2) for row, s in self._parts), torch.zeros(()))
+            least = torch.finfo(values.dtype).eps
+            parts = (_filtered(_filtered(padded, row, 3), row * s, 2) for row, s in self._parts if abs(s) > least)
+            return reduce(Tensor.add_, parts)
         height, width = padded.shape[2:]
         shape = _fast_length(height), _fast_length(width)
         product = torch.fft.rfft2(padded, s=shape) * torch.fft.rfft2(self.kernel.to(padded), s=shape)
@@ -107,8 +113,7 @@ class Sobolev:
     def _parts(self) -> list[tuple[Tensor, float]]:
         """The kernel as a sum of separable ones, sign * row row^T, in float64."""
         values, rows = torch.linalg.eigh(self.kernel.double())
-        kept = values.abs() > 1e-9
-        return [(row, float(value)) for row, value in zip(rows.T[kept], values[kept], strict=True)]
+        return [(row, float(value)) for row, value in zip(rows.T, values, strict=True)]
 
 
 _GRID = 257
@@ -182,7 +187,7 @@ def _padded(values: Tensor, reach: int) -> Tensor:
     if 2 * reach + 1 > min(height, width):
         raise RequestError(
             f"a kernel of {2 * reach + 1} pixels a side is wider than the picture, {height} x {width}; "
-            "take a smaller kernel or a larger picture"
+            "ask for a larger picture, or take a smaller kernel"
         )
     if not reach:
         return values
@@ -193,7 +198,9 @@ def _padded(values: Tensor, reach: int) -> Tensor:
 
 
 def _fast_length(length: int) -> int:
-    """The smallest number from `length` on without prime factors above 7: other transforms take up to twice as long."""
+    """The smallest even number from `length` on without prime factors above 7: other transforms take up to twice as
+    long."""
+    length += length % 2
     while True:
         rest = length
         for factor in (2, 3, 5, 7):
@@ -201,7 +208,7 @@ def _fast_length(length: int) -> int:
                 rest //= factor
         if rest == 1:
             return length
-        length += 1
+        length += 2
 
 
 def _filtered(values: Tensor, profile: Tensor, axis: int) -> Tensor:

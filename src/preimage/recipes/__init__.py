@@ -35,7 +35,10 @@ class RecipeTable(dict[str, Recipe]):
 
     def __str__(self) -> str:
         width = max(map(len, self))
-        return "\n".join(f"{name.ljust(width)}  {recipe.source}: {recipe.says}" for name, recipe in self.items())
+        return "\n".join(
+            f"{name.ljust(width)}  {recipe.regularization.ljust(8)}  {recipe.source}: {recipe.says}"
+            for name, recipe in self.items()
+        )
 
     __repr__ = __str__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from preimage.transforms import Window, WindowsAround
 
 MakeParametrization = Callable[[int, int, int, Tensor | None], Parametrization]
 """(channels, height, width, colour matrix or None) -> parametrization."""
+
+
+Regularization = Literal["explicit", "implicit", "both", "none"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,24 @@ class Recipe:
                     return t.height, t.width
         return None
 
+    @property
+    def regularization(self) -> Regularization:
+        """How the pictures are kept plausible, in paper 2's terms (section 4.2, table 2; SPEC S13).
+
+        explicit: an energy is added, or, which comes to the same, the solution is filtered or pulled. implicit: the
+        space of pictures or its metric is another one: the update is filtered, the parameters are such that smooth
+        pictures come easily, or small pictures come first. both, or none. What moves the picture (jitter) is neither.
+
+        Table 2 itself prints fluid demons with a Sobolev filter among the explicit, elastic ones among the implicit;
+        its text says the opposite, as does the theory, and this follows the text.
+        """
+        explicit = any(s.regularizers or s.smooth_solution is not None or s.denoiser is not None for s in self.stages)
+        in_space = self.parametrization(3, 8, 8, None).prefers_smooth
+        implicit = in_space or any(s.smooth_update is not None or s.scale != 1 for s in self.stages)
+        if explicit and implicit:
+            return "both"
+        return "explicit" if explicit else "implicit" if implicit else "none"
+
     def with_optimizer(self, optimizer: Optimizer) -> Recipe:
         """The same recipe with another optimizer in every stage that does not go on with the one before."""
         changed = (s if s.optimizer is None else replace(s, optimizer=optimizer) for s in self.stages)
@@ -104,4 +125,11 @@ class Recipe:
     def describe(self) -> dict[str, Any]:
         """Every setting, as plain JSON types."""
         stages = [stage.describe() for stage in self.stages]
-        return {"name": self.name, "source": self.source, "says": self.says, "canvas": self.canvas, "stages": stages}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "says": self.says,
+            "regularization": self.regularization,
+            "canvas": self.canvas,
+            "stages": stages,
+        }
