@@ -240,7 +240,7 @@ def test_a_click_on_a_strip_says_the_feature_error(browser: webdriver.Chrome, st
         assert figure.find_element(By.CSS_SELECTOR, ".title").text == one["tap"]
         assert figure.find_element(By.CSS_SELECTOR, ".score").text == error
         said = figure.find_element(By.TAG_NAME, "figcaption").get_attribute("title")
-        assert "invert, recipe default, 3 steps, seed 0; pixel error 0." in (said or "")
+        assert "recipe default, 3 steps, seed 0; pixel error 0." in (said or "")
         button.click()
         assert dialog.is_displayed()
         assert dialog.find_element(By.TAG_NAME, "span").text == f"what {one['tap']} still knows, feature error {error}"
@@ -299,7 +299,7 @@ def test_there_are_as_many_depths_as_layers_at_most(depths: int, tmp_path: Path)
 
 def test_layers_that_were_asked_for_are_the_depths(tmp_path: Path) -> None:
     _, document, _ = short(tmp_path, photos=photographs(tmp_path)[:1], at=["conv3", "relu1"], depths=1)
-    assert [one["tap"] for one in document["inversions"]] == ["conv3", "relu1"]
+    assert [one["tap"] for one in document["inversions"]] == ["relu1", "conv3"]  # from early to late
     _, document, _ = short(tmp_path, photos=photographs(tmp_path)[:1], at=["conv3"], depths=0)
     assert document["inversions"] == []
 
@@ -310,9 +310,9 @@ def test_ctrl_c_in_a_strip_keeps_the_depths_that_were_begun(tmp_path: Path, monk
 
     def pressed(*args: Any, **options: Any) -> Inversion:
         calls.append(1)
-        if len(calls) < 2:
+        if len(calls) <= 3:
             return real(*args, **options)
-        left = [3 + 2]  # the features of three depths, and a step
+        left = [1 + 2]  # the features of a depth, and two looks
 
         def press(*_: Any) -> None:
             left[0] -= 1
@@ -356,9 +356,6 @@ def dead() -> pi.Network:
     return network
 
 
-@pytest.mark.xfail(
-    strict=True, raises=pi.RequestError, reason="one layer that knows nothing of a photo ends the report"
-)
 def test_a_layer_that_knows_nothing_is_no_reason_to_have_no_report(tmp_path: Path) -> None:
     _, document, _ = short(tmp_path, network=dead(), photos=photographs(tmp_path)[:1], depths=5)
     assert {ODD, "conv1"} <= {one["tap"] for one in document["inversions"]}

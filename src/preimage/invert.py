@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def invert(
     after_relu: bool = True,
     steps: int | None = None,
     size: int | tuple[int, int] | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Literal["auto"] | None = None,
     start: Photo = "noise",
     seed: int = 0,
     colours: str | Path | Tensor | None = None,
@@ -102,7 +102,7 @@ def invert(
     after_relu: compare what the layer hands on, behind a final ReLU; False: what stands before it, which says more.
     size: (height, width) or one side of photo and picture in pixels; default: what the network takes.
     start: "noise", as the recipe has it; "grey"; or an image, on which the recipe's noise comes.
-    Others: as in `preimage.maximize`. Ctrl-C keeps what was reached.
+    Others: as in `preimage.maximize`. Ctrl-C keeps what was reached. A photo that is given twice is inverted alike.
 
     Raises `RequestError` for a tap that does not exist or knows nothing of the photo, for a photo that cannot be read,
     and for what does not fit together; `NonFiniteScoreError` if a score is not finite.
@@ -120,7 +120,8 @@ def invert(
             f"the whole; use Recipe.still() of it"
         )
     sides = network.input_size if size is None else pair("size", size)
-    fitted = torch.stack([centre_crop(as_image(photo, network.channels), sides) for photo in given])
+    images = [as_image(photo, network.channels) for photo in given]
+    fitted = torch.stack([centre_crop(image, sides) for image in images])
     names = _names(given)
     asked: list[Features] = []
     for tap in taps:
@@ -146,7 +147,11 @@ def invert(
     done = [asked[i] for i in made.asked]
     of = [i // len(taps) for i in made.asked]
     originals = fitted[of]
-    said: dict[str, Any] = {"verb": "invert", "at": taps, "photos": [_said(photo) for photo in given]}
+    said: dict[str, Any] = {
+        "verb": "invert",
+        "at": taps,
+        "photos": [_said(photo, image) for photo, image in zip(given, images, strict=True)],
+    }
     said |= {"distance": distance, "after_relu": after_relu, "start": made.settings.get("start", start)}
     return Inversion(
         **{**vars(made), "settings": made.settings | said},
@@ -181,9 +186,8 @@ def _names(photos: Sequence[Photo]) -> list[str]:
     return [Path(photo).stem if isinstance(photo, (str, Path)) else f"photo {i}" for i, photo in enumerate(photos)]
 
 
-def _said(photo: Photo) -> str:
+def _said(photo: Photo, image: Tensor) -> str:
     """A photo as settings name it: its path, or what tells its pixels from others."""
     if isinstance(photo, (str, Path)):
         return str(photo)
-    pixels = photo.detach().cpu().numpy() if isinstance(photo, Tensor) else np.asarray(photo)
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    return f"{list(image.shape)} {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()}"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 import preimage
@@ -149,6 +150,9 @@ def invert(
     writable_folder(out)
     network = preimage.load(model, device=device)
     judges = [preimage.load(one, device=device) for one in check or []]
+    grey = torch.full((1, network.channels, *network.input_size), 0.5)
+    for judge in judges:
+        preimage.agreement(judge, grey, grey)  # better now than after minutes of work
     result = preimage.invert(
         network,
         list(photos),

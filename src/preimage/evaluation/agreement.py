@@ -68,6 +68,8 @@ def agreement(judge: Network, pictures: Tensor, photos: Tensor) -> Agreement:
 
     Raises `RequestError` for other shapes, or where the judge tells fewer than two classes apart.
     """
+    if not len(pictures):
+        raise RequestError("there is no picture to show")
     if pictures.shape != photos.shape or pictures.ndim != 4:
         raise RequestError(f"pictures {list(pictures.shape)} and photos {list(photos.shape)} are not [N, C, H, W] both")
     return Agreement(judge.name, _ranks(judge, photos), _ranks(judge, pictures))

@@ -54,6 +54,8 @@ def find_recipe(recipe: str | Recipe | None, verb: Verb = "maximize") -> Recipe:
     """The recipe of this name (None: the default); raises `RequestError`, which lists them, for an unknown one."""
     if isinstance(recipe, Recipe):
         return recipe
+    if recipe is not None and not isinstance(recipe, str):
+        raise RequestError(f"a recipe is a name or a Recipe, not {type(recipe).__name__}")
     table = recipes(verb)
     name = DEFAULT.name if recipe is None else recipe
     if name not in table:

@@ -48,8 +48,7 @@ def demons(stage: Stage, scheme: Scheme, kernel: Kernel) -> Stage:
 
     Raises `RequestError` for an unknown scheme.
     """
-    if scheme not in get_args(Scheme):
-        raise RequestError(f"a scheme is one of {', '.join(get_args(Scheme))}, not '{scheme}'")
+    _check(scheme)
     if scheme == "tv":
         return replace(stage, regularizers=(*stage.regularizers, TotalVariation(_TV)), weights_per_gradient=True)
     return replace(
@@ -69,6 +68,7 @@ def published(architecture: Architecture, scheme: Scheme, *, octaves: bool = Fal
     """
     if architecture not in _PUBLISHED:
         raise RequestError(f"paper 2 has settings for {', '.join(_PUBLISHED)}, not for '{architecture}'")
+    _check(scheme)
     spans = _PUBLISHED[architecture]
     if not octaves:
         spans = ((sum(steps for steps, _ in spans), spans[0][1]),)
@@ -84,14 +84,19 @@ def published(architecture: Architecture, scheme: Scheme, *, octaves: bool = Fal
     return Recipe(
         f"{scheme}@{architecture}{'-octaves' if octaves else ''}",
         "paper 2, figure 2 (SPEC S-F2)",
-        f"{_SAYS[scheme]}, as published for {architecture}" + (", over three octaves" if octaves else ""),
+        f"{SAYS[scheme]}, as published for {architecture}" + (", over three octaves" if octaves else ""),
         _pixels,
         tuple(demons(stage, scheme, Sobolev(9)) for stage in stages),
         _OCTAVES[-1] if octaves else 1.0,
     )
 
 
-_SAYS: dict[Scheme, str] = {
+def _check(scheme: str) -> None:
+    if scheme not in get_args(Scheme):
+        raise RequestError(f"a scheme is one of {', '.join(get_args(Scheme))}, not '{scheme}'")
+
+
+SAYS: dict[Scheme, str] = {
     "tv": "the pixels climb against their total variation, an explicit energy",
     "fluid": "every update of the pixels is smoothed",
     "elastic": "the picture is smoothed after every step",
@@ -104,7 +109,7 @@ def _as_in_figure_1(scheme: Scheme, kernel: Kernel, suffix: str = "") -> Recipe:
     return Recipe(
         f"{scheme}{suffix}",
         "paper 2, figure 1 (SPEC S-F1)" if scheme != "tv" else "paper 2 (SPEC S8)",
-        _SAYS[scheme] + (f" by a {type(kernel).__name__} filter of {_SIZE} pixels" if scheme != "tv" else ""),
+        SAYS[scheme] + (f" by a {type(kernel).__name__} filter of {_SIZE} pixels" if scheme != "tv" else ""),
         _pixels,
         (demons(stage, scheme, kernel),),
     )

@@ -39,13 +39,16 @@ class Picture:
 
 @dataclass
 class Depth:
-    """What a layer still knows of a photograph: a picture that it cannot tell from it, as far as that was found."""
+    """What a layer still knows of a photograph: a picture that it cannot tell from it, as far as that was found.
 
-    file: str
+    says: how it was made; where there is no file, why there is no picture.
+    """
+
     tap: str
-    feature_error: float
-    pixel_error: float
-    settings: str
+    says: str
+    file: str | None = None
+    feature_error: float = float("nan")
+    pixel_error: float = float("nan")
 
 
 @dataclass
@@ -113,18 +116,21 @@ class PictureMaker:
         self.sections.append(Section(f"tap-{tap.name}", tap.name, note, pictures))
 
     def _depths(self, photo: Tensor, taps: list[str], number: int) -> list[Depth]:
-        if not taps or self.interrupted:
-            return []
         options = {name: self._options[name] for name in ("seed", "colours", "progress")}
-        made = invert(self._network, photo, taps, steps=self._inversion_steps, **options)
-        self.interrupted = made.interrupted
-        out = []
-        for i, tap in enumerate(made.taps):
+        out: list[Depth] = []
+        for i, tap in enumerate(taps):
+            if self.interrupted:
+                break
+            try:
+                made = invert(self._network, photo, tap, steps=self._inversion_steps, **options)
+            except RequestError as error:  # a dead layer, say
+                out.append(Depth(tap, str(error)))
+                continue
+            self.interrupted = made.interrupted
             name = f"images/photo{number}-depth{i}.png"
-            self._write(made.images[i], name)
-            recipe, steps = made.settings["recipe"]["name"], int(made.trace[:, i].isfinite().sum())
-            settings = f"invert, recipe {recipe}, {steps} steps, seed {made.settings['seed']}"
-            out.append(Depth(name, tap, float(made.feature_errors[i]), float(made.pixel_errors[i]), settings))
+            self._write(made.images[0], name)
+            says = f"recipe {made.settings['recipe']['name']}, {len(made.trace)} steps, seed {made.settings['seed']}"
+            out.append(Depth(tap, says, name, float(made.feature_errors[0]), float(made.pixel_errors[0])))
         return out
 
     def _make(self, asked: list[Any], tap: Tap, prefix: str, size: tuple[int, int] | None) -> list[Picture]:

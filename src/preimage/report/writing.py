@@ -59,6 +59,7 @@ class Report:
                 {"photo": section.title, "tap": one.tap, "feature_error": one.feature_error, "file": one.file}
                 for section in self.sections
                 for one in section.depths
+                if one.file
             ],
         }
 
@@ -99,6 +100,8 @@ def write_report(
     options = {"recipe": settings, "seed": seed, "colours": colours, "progress": progress}
     maker = PictureMaker(network, path, options, inversion_steps=steps)
     inverted = [] if not depths else suggested_taps(network, depths) if at is None else chosen
+    order = [tap.name for tap in table]
+    inverted = sorted(inverted, key=lambda tap: order.index(tap.name))
     for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
         maker.photo(number, Path(photo), image, [tap.name for tap in inverted])
     drawn = drawn_classes(network, classes, seed)
