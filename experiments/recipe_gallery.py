@@ -1,4 +1,4 @@
-"""One class and one unit of ResNet-50 under every recipe, side by side.
+"""One class and one unit of ResNet-50 under every recipe, side by side (paper 2's: `demons_schemes.py`).
 
     python experiments/recipe_gallery.py
 
@@ -28,6 +28,8 @@ def main() -> None:
     network = pi.Network(networks.resnet50(), name="resnet50")
     rows, cells = [], []
     for name, recipe in pi.recipes().items():
+        if recipe.source.startswith("paper 2"):
+            continue
         began = time.monotonic()
         made = pi.maximize(network, list(ASKED), recipe=recipe, steps=steps)
         seconds = round(time.monotonic() - began, 1)

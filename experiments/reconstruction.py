@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import preimage as pi
 from figure import RESULTS, pictures_in_rows
@@ -55,7 +56,7 @@ def main() -> None:
         for method in asked.methods:
             recipe, levels = tuned(judges[name], tap, method, asked.steps)
             began = time.monotonic()
-            made = pi.invert(judges[name], photos, tap, recipe=recipe, steps=asked.steps, size=SIDE, progress=False)
+            made = inverted(judges[name], photos, tap, recipe, asked.steps)
             row: dict[str, Any] = {
                 "network": name,
                 "tap": tap,
@@ -87,6 +88,11 @@ def main() -> None:
         pictures_in_rows(rows, RESULTS / f"{kind}_{name}_{tap}.jpg", inches=1.8)
 
 
+def inverted(network: pi.Network, photos: Tensor, tap: str, recipe: Recipe, steps: int) -> pi.Inversion:
+    ours = recipe.source == "preimage"  # paper 2 compares behind the ReLU
+    return pi.invert(network, photos, tap, recipe=recipe, steps=steps, size=SIDE, one_sided=ours, progress=False)
+
+
 def tuned(network: pi.Network, tap: str, method: str, steps: int) -> tuple[Recipe, float | None]:
     """The recipe with the step size (in levels of 0..255) that leaves the smallest feature error on four photographs
     that are not among those measured; None where the method finds its steps by itself."""
@@ -99,7 +105,7 @@ def tuned(network: pi.Network, tap: str, method: str, steps: int) -> tuple[Recip
     for factor in (1 / 3, 1, 3, 10):
         changed = recipe.with_optimizer(replace(own, step_size=factor * own.step_size))
         try:
-            made = pi.invert(network, photos, tap, recipe=changed, steps=steps, size=SIDE, progress=False)
+            made = inverted(network, photos, tap, changed, steps)
         except pi.NonFiniteScoreError:
             continue
         errors[factor] = float(made.feature_errors.mean())

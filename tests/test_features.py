@@ -43,6 +43,42 @@ def test_before_and_behind_the_relu() -> None:
     assert torch.equal(before.target.relu(), behind.target)
 
 
+@pytest.mark.parametrize(("last", "ceiling"), [(nn.ReLU(), torch.inf), (nn.ReLU6(), 6.0), (nn.Tanh(), None)])
+def test_a_rectified_layer_is_asked_before_it_for_what_it_does_not_hide(last: nn.Module, ceiling: float | None) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 6, 3)
+    conv.weight.data *= 40  # so that ReLU6 cuts off something
+    network, one = Network(nn.Sequential(conv, last), 8, channels=2), photo(1)
+    asked, plain = features(network, "1", one), features(network, "1", one, one_sided=False)
+    assert asked.ceiling == ceiling
+    assert plain.ceiling is None
+    assert str(asked) == str(plain) == "after:1 as for a photo"
+    images = torch.stack([one, photo(2), torch.zeros_like(one)])
+    scores, behind = asked.score(network.run(images, asked.places())), plain.score(network.run(images, plain.places()))
+    torch.testing.assert_close(asked.error(network.run(images, asked.places())), -behind)
+    assert scores[0] == behind[0] == 0
+    assert (scores <= behind).all()
+    if ceiling is not None:
+        with torch.no_grad():
+            found, wanted = conv(images), last(conv(one))
+        off = found - wanted
+        hidden = ((wanted == 0) & (off < 0)) | ((wanted == ceiling) & (off > 0))
+        expected = -off.masked_fill(hidden, 0).square().sum((1, 2, 3)) / wanted.square().sum()
+        torch.testing.assert_close(scores, expected)
+        assert (scores[1:] < behind[1:]).all()
+
+
+def test_a_unit_that_is_off_by_mistake_has_a_gradient() -> None:
+    network, one = linear(), photo(0)
+    image = torch.zeros(1, 2, 8, 8, requires_grad=True)  # (no bias: all units stand at zero)
+    slopes = []
+    for one_sided in (True, False):
+        asked = features(network, "1", one, one_sided=one_sided)
+        (slope,) = torch.autograd.grad(asked.score(network.run(image, asked.places())).sum(), image)
+        slopes.append(float(slope.abs().sum()))
+    assert slopes[0] > 0 == slopes[1]
+
+
 def test_a_layer_that_loses_nothing_gives_the_photo_back() -> None:
     """Six filters over 3 x 3 x 2 windows determine all pixels: the photo is the only answer."""
     network, one = linear(), photo(3)

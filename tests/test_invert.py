@@ -82,13 +82,17 @@ def test_a_layer_gives_back_what_it_knows_and_no_more(seed: int) -> None:
     layer.bias.data.fill_(-0.5)  # type: ignore[union-attr]
     thresholds = Network(nn.Sequential(layer, nn.ReLU()), SIDE, channels=3)
     one, white = photo(seed), torch.ones(3, SIDE, SIDE)
-    made = invert(thresholds, one, "1", recipe=recipe(Stage(40, LBFGS()), spread=0.0), start=white)
-    torch.testing.assert_close(made.images[0], one.clamp_min(0.5), rtol=0, atol=1e-3)
+    bright = one.clamp_min(0.5)
+    made = invert(thresholds, one, "1", recipe=recipe(Stage(40, LBFGS()), spread=0.0), start=white, one_sided=False)
+    torch.testing.assert_close(made.images[0], bright, rtol=0, atol=1e-3)
     before = invert(thresholds, one, "1", recipe=EXACT, after_relu=False)
     torch.testing.assert_close(before.images[0], one, rtol=0, atol=1e-3)
-    # From grey no pixel has a slope, and what is dark in the photo has none from anywhere below.
-    grey = invert(thresholds, one, "1", recipe=EXACT, start="grey").images
+    # Behind the ReLU no grey pixel has a slope; asked before it, those have one that are bright in the photo.
+    grey = invert(thresholds, one, "1", recipe=EXACT, start="grey", one_sided=False).images
     torch.testing.assert_close(grey, torch.full_like(grey, 0.5))
+    found = invert(thresholds, one, "1", recipe=EXACT, start="grey")
+    torch.testing.assert_close(found.images[0].clamp_min(0.5), bright, rtol=0, atol=1e-3)
+    assert found.feature_errors < 1e-5
 
 
 def test_before_the_relu_there_may_be_something_where_behind_it_is_nothing() -> None:
@@ -133,9 +137,8 @@ def test_errors_and_scores_are_what_they_say(seed: int, distance: Any, after_rel
     """Recomputed from the images in float64, with the bare module."""
     asked, taps = network(seed), ["1", "2", "output"]
     photos = torch.stack([photo(seed + i) for i in range(2)])
-    made = invert(
-        asked, photos, taps, recipe=SHORT, distance=distance, after_relu=after_relu, batch_size=batch_size, seed=seed
-    )
+    options = {"distance": distance, "after_relu": after_relu, "one_sided": False}
+    made = invert(asked, photos, taps, recipe=SHORT, batch_size=batch_size, seed=seed, **options)
     exact = copy.deepcopy(asked.module).double()
     parts = {"1": 2 if after_relu else 1, "2": 3, "output": 7}
     for i, (tap, of) in enumerate(zip(made.taps, made.of, strict=True)):

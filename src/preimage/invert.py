@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,8 @@ from preimage.result import Result, figure_html, number
 class Inversion(Result):
     """Images whose features at a tap are those of a photo; one for each photo and tap, photo by photo.
 
-    Besides what every `Result` has (its scores are minus the distance that was asked):
+    Besides what every `Result` has (its scores are minus the distance that was asked, for a layer that ends in a ReLU
+    taken before it: see `preimage.objectives.Features`):
     photos: float32 [N, C, H, W], the photo that each image is to resemble, as the network saw it.
     of: which of the photos that were given each image is made of, by number, [N]. taps: of each image, [N].
     feature_errors: float32 [N], |Phi(u) - Phi_0|^2 / |Phi_0|^2; 0: the layer cannot tell them apart, 1: as far off as
@@ -80,6 +81,7 @@ def invert(
     recipe: str | Recipe | None = None,
     distance: Distance = "l2",
     after_relu: bool = True,
+    one_sided: bool = True,
     steps: int | None = None,
     size: int | tuple[int, int] | None = None,
     optimizer: Optimizer | Literal["auto"] | None = None,
@@ -100,6 +102,7 @@ def invert(
         picture is compared as a whole.
     distance: "l2", squared; "l2-root", without the square; "l1". All are relative to the photo's own features.
     after_relu: compare what the layer hands on, behind a final ReLU; False: what stands before it, which says more.
+    one_sided: ask for what is behind a ReLU before it (see `preimage.objectives.features`); False: paper 2's distance.
     size: (height, width) or one side of photo and picture in pixels; default: what the network takes.
     start: "noise", as the recipe has it; "grey"; or an image, on which the recipe's noise comes.
     Others: as in `preimage.maximize`. Ctrl-C keeps what was reached. A photo that is given twice is inverted alike.
@@ -124,10 +127,11 @@ def invert(
     fitted = torch.stack([centre_crop(image, sides) for image in images])
     names = _names(given)
     asked: list[Features] = []
+    options: dict[str, Any] = {"distance": distance, "after_relu": after_relu, "one_sided": one_sided}
     for tap in taps:
         for first in range(0, len(given), batch_size):
             some = slice(first, first + batch_size)
-            asked += features_of_each(network, tap, fitted[some], names[some], distance=distance, after_relu=after_relu)
+            asked += features_of_each(network, tap, fitted[some], names[some], **options)
     # Photo by photo, from tap to tap.
     asked = [asked[tap * len(given) + photo] for photo in range(len(given)) for tap in range(len(taps))]
     made = maximize(
@@ -152,7 +156,7 @@ def invert(
         "at": taps,
         "photos": [_said(photo, image) for photo, image in zip(given, images, strict=True)],
     }
-    said |= {"distance": distance, "after_relu": after_relu, "start": made.settings.get("start", start)}
+    said |= {**options, "start": made.settings.get("start", start)}
     return Inversion(
         **{**vars(made), "settings": made.settings | said},
         photos=originals,
@@ -172,7 +176,7 @@ def _feature_errors(network: Network, asked: Sequence[Features], images: Tensor,
             some = here[first : first + batch_size]
             seen = network.run(images[some].to(network.device), [place])[place]
             for i, values in zip(some, seen, strict=True):
-                errors[i] = -float(replace(asked[i], distance="l2").score({place: values[None]}))
+                errors[i] = float(asked[i].error({place: values[None]}))
     return errors
 
 

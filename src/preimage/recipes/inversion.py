@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from preimage.optimization import LBFGS, Momentum, Stage
+from preimage.optimization import LBFGS, Adam, Momentum, Stage
 from preimage.parametrizations import Fourier, Pixels
 from preimage.priors import Gaussian, Kernel, Sobolev, TotalVariation
 from preimage.recipes.demons import SAYS, Scheme, demons
 from preimage.recipes.recipe import Recipe
+from preimage.transforms import ColourJitter, Jitter
 
 _SIZE = 11
 
@@ -40,6 +41,19 @@ INVERSION = Recipe(
     "Fourier coefficients scaled by 1/f, L-BFGS, a little total variation",
     _fourier,
     (Stage(200, LBFGS(history=20), regularizers=(TotalVariation(1e-6),)),),
+)
+
+_VIEW = (Jitter(8), ColourJitter(contrast=0.3, brightness=0.1))
+
+ROBUST = Recipe(
+    "robust",
+    "preimage",
+    "for deep layers: Fourier coefficients, a random shift of up to 8 pixels and other colours in each step, Adam",
+    _fourier,
+    (
+        Stage(170, Adam(0.05), transforms=_VIEW, regularizers=(TotalVariation(3e-6),)),
+        Stage(30, None, transforms=_VIEW, regularizers=(TotalVariation(3e-6),), last_step_size=0.05),
+    ),
 )
 
 _FILTERED: tuple[Scheme, ...] = ("fluid", "elastic", "fluid-elastic")
