@@ -4,8 +4,8 @@
 
 The class daisy on the networks that are here: each with the setting that was published for the architecture closest to
 it (SqueezeNet: VGG-19's, since both are plain; ResNet-50: its own; EfficientNet-Lite0: DenseNet-121's, both being deep
-and narrow), and a channel of VGG-19's own trunk, which has no classes and is slow, at 128 pixels without octaves. Writes `results/demons_architectures.jpg` and
-`results/demons_architectures.json`.
+and narrow), and a channel of VGG-19's own trunk, which has no classes and is slow, at 128 pixels without octaves.
+Writes `results/demons_architectures.jpg` and `results/demons_architectures.json`.
 """
 
 from __future__ import annotations

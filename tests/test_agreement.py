@@ -192,3 +192,15 @@ def test_of_an_inversion() -> None:
     seen = agreement(judge(), made.images, made.photos)
     assert seen.first.tolist() == [True] * 4
     assert torch.equal(seen.photo_ranks, agreement(judge(), photos, photos).photo_ranks)
+
+
+def test_what_is_no_judge_or_no_picture_is_said() -> None:
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    with pytest.raises(RequestError, match=r"a judge is a preimage\.Network, not Flatten"):
+        agreement(nn.Flatten(), image, image)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"made\.images, made\.photos"):
+        agreement(judge(), [image], [image])  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="there is no picture"):
+        agreement(judge(), image[:0], image[:0])
+    with pytest.raises(RequestError, match="2 classes for 1 pictures"):
+        agreement(judge(), image, image).right([1, 2])

@@ -18,8 +18,8 @@ from torch import nn
 from preimage import Network, Recipe, RequestError, invert, maximize, recipes
 from preimage.optimization import Adam, Ascent, Stage
 from preimage.priors import L2, Gaussian, Kernel, Sobolev, TotalVariation
-from preimage.recipes import Verb, demons
-from preimage.recipes.demons import published
+from preimage.recipes import Verb
+from preimage.recipes.demons import published, under_scheme
 from preimage.transforms import Jitter, Window
 
 SIDE = 32
@@ -59,36 +59,43 @@ def filters(stage: Stage) -> tuple[Any, Any]:
 def test_schemes_smooth_what_their_equations_say(kernel: Kernel, steps: int) -> None:
     """Equation 5, v <- K_e (v + A(g)); 8, v <- v + A(K_f g); 6 and 18, both."""
     stage = Stage(steps, Adam(0.1), transforms=(Jitter(2),), regularizers=(L2(0.1),), noise=0.5)
-    assert filters(demons(stage, "fluid", kernel)) == (kernel, None)
-    assert filters(demons(stage, "elastic", kernel)) == (None, kernel)
-    assert filters(demons(stage, "fluid-elastic", kernel)) == (kernel, kernel)
+    assert filters(under_scheme(stage, "fluid", kernel)) == (kernel, None)
+    assert filters(under_scheme(stage, "elastic", kernel)) == (None, kernel)
+    assert filters(under_scheme(stage, "fluid-elastic", kernel)) == (kernel, kernel)
     for scheme in FILTERED:
-        changed = demons(stage, scheme, kernel)  # type: ignore[arg-type]
+        changed = under_scheme(stage, scheme, kernel)  # type: ignore[arg-type]
         assert replace(changed, smooth_update=None, smooth_solution=None) == stage
 
 
 def test_total_variation_is_an_energy_beside_others_and_no_filter() -> None:
-    stage = Stage(3, Adam(0.1), regularizers=(L2(0.1),))
-    changed = demons(stage, "tv", Sobolev(9))
+    with pytest.raises(RequestError, match="energies already, whose weights are not in units"):
+        under_scheme(Stage(3, Adam(0.1), regularizers=(L2(0.1),)), "tv")
+    stage = Stage(3, Adam(0.1), regularizers=(L2(0.1),), weights_per_gradient=True)
+    changed = under_scheme(stage, "tv")
     assert filters(changed) == (None, None)
     first, second = changed.regularizers
     assert first == L2(0.1)
     assert isinstance(second, TotalVariation) and second.weight > 0 and second.beta == 1
-    assert changed.weights_per_gradient
-    assert replace(changed, regularizers=stage.regularizers, weights_per_gradient=False) == stage
+    assert replace(changed, regularizers=stage.regularizers) == stage
+
+
+@pytest.mark.parametrize("kernel", [None, 9, "sobolev"])
+def test_a_filtered_scheme_takes_a_kernel(kernel: Any) -> None:
+    with pytest.raises(RequestError, match=r"scheme 'fluid' takes a kernel, Gaussian\(11\) or Sobolev\(11\) say"):
+        under_scheme(Stage(1, Adam(0.1)), "fluid", kernel)
 
 
 def test_what_a_scheme_does_not_smooth_stays_as_it_is() -> None:
     stage = Stage(3, Adam(0.1), smooth_solution=Gaussian(5), smooth_update=Gaussian(7))
-    assert filters(demons(stage, "fluid", Sobolev(9))) == (Sobolev(9), Gaussian(5))
-    assert filters(demons(stage, "elastic", Sobolev(9))) == (Gaussian(7), Sobolev(9))
-    assert filters(demons(stage, "tv", Sobolev(9))) == (Gaussian(7), Gaussian(5))
+    assert filters(under_scheme(stage, "fluid", Sobolev(9))) == (Sobolev(9), Gaussian(5))
+    assert filters(under_scheme(stage, "elastic", Sobolev(9))) == (Gaussian(7), Sobolev(9))
+    assert filters(under_scheme(stage, "tv", Sobolev(9))) == (Gaussian(7), Gaussian(5))
 
 
 @pytest.mark.parametrize("scheme", ["plastic", "", "Fluid", "fluid-gaussian"])
 def test_other_schemes_are_refused(scheme: Any) -> None:
     with pytest.raises(RequestError, match=rf"one of tv, fluid, elastic, fluid-elastic, not '{scheme}'"):
-        demons(Stage(1, Adam(0.1)), scheme, Sobolev(9))
+        under_scheme(Stage(1, Adam(0.1)), scheme, Sobolev(9))
 
 
 def test_other_schemes_were_not_published() -> None:
@@ -148,7 +155,7 @@ def test_without_octaves_all_steps_have_the_first_length_and_nothing_moves(archi
 def check_scheme(found: Recipe, scheme: str) -> None:
     """Sobolev filters of 9 x 9 pixels, where the scheme has them; gamma is the table's of SPEC S.3-4."""
     for stage in found.stages:
-        assert stage == demons(
+        assert stage == under_scheme(
             replace(stage, smooth_update=None, smooth_solution=None, regularizers=(), weights_per_gradient=False),
             scheme,  # type: ignore[arg-type]
             Sobolev(9),

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from preimage import Inversion, Network, Recipe, RequestError, UnknownTapError, invert, recipes
+from preimage import Inversion, Network, Place, Recipe, RequestError, UnknownTapError, invert, recipes
 from preimage.images import as_image, centre_crop
 from preimage.optimization import LBFGS, Adam, Ascent, Stage
 from preimage.parametrizations import Fourier, Pixels
+from preimage.priors import Gaussian
 from preimage.transforms import Jitter, Window
 
 SIDE = 7
@@ -585,3 +586,20 @@ def test_the_network_is_left_as_it_was(training: bool) -> None:
     # Dropout is off and normalisation fixed while it is asked, whatever the flags say.
     again = invert(Network(module, SIDE, channels=3), one, ["0", "2"], recipe=SHORT, start=one)
     assert torch.equal(made.images, again.images)
+
+
+@pytest.mark.parametrize("at", [None, 3, ["1", 2], Place("1")])
+def test_taps_are_named_by_strings(at: Any) -> None:
+    with pytest.raises(RequestError, match="a tap is named by a string"):
+        invert(network(), photo(0), at)
+
+
+def test_gray_is_grey() -> None:
+    with pytest.raises(RequestError, match="'noise', 'grey' or an image, not 'gray'"):
+        invert(network(), photo(0), "1", start="gray")
+
+
+def test_quasi_newton_steps_are_not_smoothed() -> None:
+    smoothed = recipe(Stage(2, LBFGS(), smooth_update=Gaussian(3, 1.0)))
+    with pytest.raises(RequestError, match="LBFGS looks along its steps, where a smoothed gradient is not the slope"):
+        invert(network(), photo(0), "1", recipe=smoothed)

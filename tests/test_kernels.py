@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -133,11 +136,22 @@ def test_a_sobolev_kernel_needs_a_gamma(gamma: float) -> None:
 def test_a_kernel_wider_than_the_image_is_refused(kernel: Gaussian | Sobolev) -> None:
     size = kernel.size or 0
     for height, width in ((size - 1, size + 9), (size + 9, size - 1), (size - 1, size - 1)):
-        says = (
-            rf"^a kernel of {size} pixels a side is wider than the picture, {height} x {width}; take a smaller kernel"
-        )
+        says = rf"^a kernel of {size} pixels a side is wider than the picture, {height} x {width}; ask for a larger"
         with pytest.raises(RequestError, match=says) as caught:
             kernel(torch.zeros(1, 3, height, width))
         assert "\n" not in str(caught.value)
     image = torch.rand(1, 3, size, size)
     torch.testing.assert_close(kernel(image), mirrored(image, kernel), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda: Sobolev(91), lambda: Gaussian(91), lambda: Sobolev(gamma=1e5)])
+def test_where_no_entry_counts_size_and_width_do_not_follow(make: Callable[[], Any]) -> None:
+    with pytest.raises(RequestError, match=r"no entry above 0\.0001, so that .* give both"):
+        make()
+    assert Sobolev(91, 50.0).kernel.shape == (91, 91)
+
+
+@pytest.mark.parametrize("size", [9.0, "9", True])
+def test_a_size_is_a_whole_number(size: Any) -> None:
+    with pytest.raises(RequestError, match="whole number of pixels"):
+        Sobolev(size)

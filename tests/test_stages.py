@@ -20,7 +20,7 @@ from preimage.objectives import Channel, EachItsOwn, Objective, in_sequence, lab
 from preimage.optimization import LBFGS, Adam, Ascent, Climb, NormalisedAscent, Optimizer, Stage
 from preimage.parametrizations import Fourier, Parametrization, Pixels, SigmoidPixels
 from preimage.priors import L2, Every, FallingBlur, Kernel, Regularizer, Schedule, Sobolev, TotalVariation
-from preimage.recipes import demons
+from preimage.recipes import under_scheme
 from preimage.transforms import Transform, View
 
 few = settings(max_examples=10, deadline=None)
@@ -449,7 +449,7 @@ def test_no_factor_on_the_objective_changes_the_path(optimizer: Optimizer, seed:
     """Under the total variation; powers of two round alike, so the path is the same to the last bit."""
     network, _ = linear(seed)
     start = normal(seed, 2)
-    stage = demons(Stage(6, optimizer), "tv", Sobolev(5))
+    stage = under_scheme(Stage(6, optimizer), "tv", Sobolev(5))
     plain, scaled = (
         climbed(
             network,

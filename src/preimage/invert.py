@@ -16,7 +16,7 @@ from preimage.canvas import pair
 from preimage.errors import RequestError
 from preimage.images import Photo, as_image, centre_crop, to_pil, written_whole
 from preimage.maximize import BATCH, maximize
-from preimage.network import Network
+from preimage.network import Network, Place
 from preimage.objectives import Distance, Features, features_of_each
 from preimage.optimization import Optimizer
 from preimage.recipes import Recipe, find_recipe
@@ -105,13 +105,17 @@ def invert(
     one_sided: ask for what is behind a ReLU before it (see `preimage.objectives.features`); False: paper 2's distance.
     size: (height, width) or one side of photo and picture in pixels; default: what the network takes.
     start: "noise", as the recipe has it; "grey"; or an image, on which the recipe's noise comes.
+    batch_size: how many pictures are made together; the default recipe holds about 25 MB for each of 224 x 224 pixels,
+        besides what the network needs.
     Others: as in `preimage.maximize`. Ctrl-C keeps what was reached. A photo that is given twice is inverted alike.
 
     Raises `RequestError` for a tap that does not exist or knows nothing of the photo, for a photo that cannot be read,
     and for what does not fit together; `NonFiniteScoreError` if a score is not finite.
     """
     given = _listed(photos)
-    taps = [at] if isinstance(at, str) else list(at)
+    taps: list[Any] = list(at) if isinstance(at, (list, tuple)) and not isinstance(at, Place) else [at]
+    if not all(type(tap) is str for tap in taps):
+        raise RequestError(f"a tap is named by a string, as `taps()` lists them, not {at!r}")
     if not given or not taps:
         raise RequestError("an inversion takes at least one photo and one tap")
     if batch_size < 1:
@@ -123,8 +127,14 @@ def invert(
             f"the whole; use Recipe.still() of it"
         )
     sides = network.input_size if size is None else pair("size", size)
-    images = [as_image(photo, network.channels) for photo in given]
-    fitted = torch.stack([centre_crop(image, sides) for image in images])
+    if isinstance(start, str) and start == "gray":
+        raise RequestError("a start is 'noise', 'grey' or an image, not 'gray'")
+    cropped, named = [], []
+    for photo in given:  # (one after the other: two hundred photographs of a camera do not fit into memory)
+        image = as_image(photo, network.channels)
+        cropped.append(centre_crop(image, sides))
+        named.append(_said(photo, image))
+    fitted = torch.stack(cropped)
     names = _names(given)
     asked: list[Features] = []
     options: dict[str, Any] = {"distance": distance, "after_relu": after_relu, "one_sided": one_sided}
@@ -154,7 +164,7 @@ def invert(
     said: dict[str, Any] = {
         "verb": "invert",
         "at": taps,
-        "photos": [_said(photo, image) for photo, image in zip(given, images, strict=True)],
+        "photos": named,
     }
     said |= {**options, "start": made.settings.get("start", start)}
     return Inversion(

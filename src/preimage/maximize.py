@@ -132,7 +132,7 @@ def maximize(
     said = {
         "verb": "maximize",
         "network": repr(network),
-        "recipe": settings.describe(),
+        "recipe": settings.describe(parametrization),
         "parametrization": parametrization.describe(),
         "size": [height, width],
         "seed": seed,

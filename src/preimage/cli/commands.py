@@ -126,7 +126,7 @@ def maximize(
 @app.command()
 def invert(
     model: Model,
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photographs; all in one batch.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photographs, made together in batches.")],
     at: Annotated[list[str], typer.Option(metavar="TAP", help="The layer to invert; may be given several times.")],
     out: Out,
     recipe: RecipeName = None,
@@ -167,10 +167,11 @@ def invert(
         colours=colours,
     )
     result.settings["model"] = model
+    folder = result.save(out)
     seen = [preimage.agreement(judge, result.images, result.photos) for judge in judges]
     if seen:
         result.settings["checks"] = [one.as_dict() for one in seen]
-    folder = result.save(out)
+        result.save(out)
     if as_json:
         _print_json(result.as_dict())
     else:

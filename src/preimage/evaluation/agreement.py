@@ -40,6 +40,8 @@ class Agreement:
     def right(self, classes: Tensor | list[int], among: int = 1, *, photos: bool = False) -> Tensor:
         """Whether these classes [N] are among its first answers to the pictures (or to the photos), bool [N]."""
         ranks = self.photo_ranks if photos else self.picture_ranks
+        if len(classes) != len(ranks):
+            raise RequestError(f"{len(classes)} classes for {len(ranks)} pictures")
         return (ranks[:, :among] == torch.as_tensor(classes)[:, None]).any(1)
 
     def __str__(self) -> str:
@@ -68,6 +70,10 @@ def agreement(judge: Network, pictures: Tensor, photos: Tensor) -> Agreement:
 
     Raises `RequestError` for other shapes, or where the judge tells fewer than two classes apart.
     """
+    if not isinstance(judge, Network):
+        raise RequestError(f"a judge is a preimage.Network, not {type(judge).__name__}")
+    if not (isinstance(pictures, Tensor) and isinstance(photos, Tensor)):
+        raise RequestError("pictures and photos are tensors [N, C, H, W]; of an Inversion: made.images, made.photos")
     if not len(pictures):
         raise RequestError("there is no picture to show")
     if pictures.shape != photos.shape or pictures.ndim != 4:

@@ -29,7 +29,7 @@ class Features(Objective):
     distance: "l2" is that; "l2-root" |Phi(u) - Phi_0| / |Phi_0| (p = 1); "l1" has sums of absolute values.
     ceiling: of a layer that ends in a ReLU (infinity) or is cut off above (6 for a ReLU6); None otherwise. Such a layer
         is asked before it, with differences that it would hide left out. A unit that is off by mistake then still has
-        a gradient (SPEC A11); the distance is zero for the same images, and elsewhere larger than behind it.
+        a gradient (SPEC A11); the distance is zero for the same images, and elsewhere as large as behind it or larger.
     """
 
     place: Place
@@ -137,7 +137,8 @@ def features_of_each(
         if (seen[-2:] - target).abs().max() <= _ROUNDING * target.abs().max():
             raise RequestError(f"'{tap}' gives the same for every image: it carries no information on {name}")
         place = places[after_relu and ceiling is None]
-        asked.append(Features(place, target, distance, name, ceiling))
+        # (A view would keep the whole batch.)
+        asked.append(Features(place, target.clone(), distance, name, ceiling))
     return asked
 
 

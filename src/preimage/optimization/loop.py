@@ -137,6 +137,11 @@ class _Run:
         if stage.optimizer is not None:
             self._ascender = stage.optimizer.start()
             self._ascender.keep(self.alive)
+        if stage.optimizer is not None and stage.optimizer.looks_ahead and stage.smooth_update is not None:
+            raise RequestError(
+                f"{type(stage.optimizer).__name__} looks along its steps, where a smoothed gradient is not the slope; "
+                "smooth the updates of Ascent, Momentum or Adam, or none"
+            )
         if self._ascender is None:
             raise RequestError("the first stage needs an optimizer")
         if self._resize(_at(whole, stage)) and stage.optimizer is None:
@@ -251,12 +256,12 @@ class _Look:
         return value.detach(), gradient
 
     def steepness(self, parameters: Tensor) -> Tensor:
-        """Mean |gradient| of each image's score by its pixels, without regularizers, [N]."""
+        """Mean |gradient| of each image's score by those pixels that it depends on, without regularizers, [N]."""
         image = self._parametrization.image(parameters.detach()).detach().requires_grad_(True)
         with torch.enable_grad():
             scores = self.asked.score(self._network.run(self.view(image), self._places))
             (gradient,) = torch.autograd.grad(scores.sum(), image)
-        return gradient.abs().flatten(1).mean(1)
+        return gradient.abs().flatten(1).sum(1) / (gradient != 0).flatten(1).sum(1).clamp_min(1)
 
 
 def _at(whole: Parametrization, stage: Stage) -> Parametrization:

@@ -66,7 +66,7 @@ class Sobolev:
 
     It is what turns an L2 gradient into that of the Sobolev space H1 (paper 2, equation 9; SPEC S9): sharper at its
     centre than a Gaussian of the same support. Solved exactly with the five-point Laplacian on a large periodic grid,
-    cropped to `size` and scaled to sum to 1 (SPEC S.3-3). Positive definite in every size.
+    cropped to `size` and scaled to sum to 1 (SPEC S.3-3). With the default gamma positive definite.
 
     size: an odd number of pixels; default: as many as gamma and the 1e-4 rule ask for.
     gamma: in pixels squared; default: the largest that suits the size (see `Gaussian`).
@@ -140,7 +140,13 @@ def _sobolev_row(gamma: float) -> Tensor:
 
 def _support(row: Tensor) -> int:
     """How far from the centre entries of a kernel lie that are not negligible."""
-    return int(((row > _NEGLIGIBLE).nonzero() - len(row) // 2).abs().max())
+    counted = (row > _NEGLIGIBLE).nonzero()
+    if not len(counted):
+        raise RequestError(
+            f"a kernel so wide has no entry above {_NEGLIGIBLE:g}, so that its size and its parameter do not follow "
+            "from one another; give both"
+        )
+    return int((counted - len(row) // 2).abs().max())
 
 
 @cache
@@ -174,6 +180,8 @@ def _reach(size: int | None, margin: int) -> int:
 def _check(size: int | None, name: str, parameter: float | None) -> None:
     if size is None and parameter is None:
         raise RequestError(f"a kernel needs a size or a {name}")
+    if size is not None and type(size) is not int:
+        raise RequestError(f"a kernel's size is a whole number of pixels, not {size!r}")
     if size is not None and (size < 1 or size % 2 == 0):
         raise RequestError(f"a kernel has an odd number of pixels a side, 1 at least, not {size}")
     if parameter is not None and not (math.isfinite(parameter) and parameter > 0):

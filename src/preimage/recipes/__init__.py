@@ -15,7 +15,7 @@ from preimage.recipes.blurring_and_deblurring import (
     with_weight_decay,
 )
 from preimage.recipes.default import DEFAULT
-from preimage.recipes.demons import DEMONS, PUBLISHED_DEMONS, demons
+from preimage.recipes.demons import DEMONS, PUBLISHED_DEMONS, published, under_scheme
 from preimage.recipes.inverse_feature_visualization import PLAIN
 from preimage.recipes.inversion import INVERSION, INVERSIONS, ROBUST
 from preimage.recipes.lucid import FOURIER
@@ -66,4 +66,14 @@ def find_recipe(recipe: str | Recipe | None, verb: Verb = "maximize") -> Recipe:
     return table[name]
 
 
-__all__ = ["DEFAULT", "Recipe", "RecipeTable", "Verb", "demons", "find_recipe", "recipes", "with_weight_decay"]
+__all__ = [
+    "DEFAULT",
+    "Recipe",
+    "RecipeTable",
+    "Verb",
+    "find_recipe",
+    "published",
+    "recipes",
+    "under_scheme",
+    "with_weight_decay",
+]

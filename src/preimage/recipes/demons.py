@@ -15,7 +15,7 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.optimization import Ascent, Stage
 from preimage.parametrizations import Pixels
-from preimage.priors import Gaussian, Kernel, Sobolev, TotalVariation
+from preimage.priors import Gaussian, Kernel, Schedule, Sobolev, TotalVariation
 from preimage.recipes.recipe import Recipe
 from preimage.transforms import Jitter, Window
 
@@ -40,15 +40,20 @@ def _pixels(channels: int, height: int, width: int, colours: Tensor | None) -> P
     return Pixels(channels, height, width, spread=0.01, shown=0.99)
 
 
-def demons(stage: Stage, scheme: Scheme, kernel: Kernel) -> Stage:
+def under_scheme(stage: Stage, scheme: Scheme, kernel: Kernel | None = None) -> Stage:
     """The same stage under one of paper 2's schemes (equations 5, 8, 6 and 18; SPEC S5 to S8).
 
     kernel: smooths the update under `fluid`, the solution under `elastic`, both under `fluid-elastic`; `tv` has none,
         but the total variation as an energy. The stage's parameters have to be images: [N, C, H, W].
 
-    Raises `RequestError` for an unknown scheme.
+    Raises `RequestError` for an unknown scheme, a filtered one without a kernel, and `tv` where the stage has energies
+    with weights of their own, whose unit would change.
     """
     _check(scheme)
+    if scheme == "tv" and stage.regularizers and not stage.weights_per_gradient:
+        raise RequestError("the stage has energies already, whose weights are not in units of the score's gradient")
+    if scheme != "tv" and not isinstance(kernel, (Gaussian, Sobolev, Schedule)):
+        raise RequestError(f"scheme '{scheme}' takes a kernel, Gaussian(11) or Sobolev(11) say, not {kernel!r}")
     if scheme == "tv":
         return replace(stage, regularizers=(*stage.regularizers, TotalVariation(_TV)), weights_per_gradient=True)
     return replace(
@@ -86,7 +91,7 @@ def published(architecture: Architecture, scheme: Scheme, *, octaves: bool = Fal
         "paper 2, figure 2 (SPEC S-F2)",
         f"{SAYS[scheme]}, as published for {architecture}" + (", over three octaves" if octaves else ""),
         _pixels,
-        tuple(demons(stage, scheme, Sobolev(9)) for stage in stages),
+        tuple(under_scheme(stage, scheme, Sobolev(9)) for stage in stages),
         _OCTAVES[-1] if octaves else 1.0,
     )
 
@@ -111,7 +116,7 @@ def _as_in_figure_1(scheme: Scheme, kernel: Kernel, suffix: str = "") -> Recipe:
         "paper 2, figure 1 (SPEC S-F1)" if scheme != "tv" else "paper 2 (SPEC S8)",
         SAYS[scheme] + (f" by a {type(kernel).__name__} filter of {_SIZE} pixels" if scheme != "tv" else ""),
         _pixels,
-        (demons(stage, scheme, kernel),),
+        (under_scheme(stage, scheme, kernel),),
     )
 
 

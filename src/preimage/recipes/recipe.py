@@ -101,9 +101,13 @@ class Recipe:
         Table 2 itself prints fluid demons with a Sobolev filter among the explicit, elastic ones among the implicit;
         its text says the opposite, as does the theory, and this follows the text.
         """
+        return self._regularization(self.parametrization(3, 8, 8, None))
+
+    def _regularization(self, parametrization: Parametrization) -> Regularization:
         explicit = any(s.regularizers or s.smooth_solution is not None or s.denoiser is not None for s in self.stages)
-        in_space = self.parametrization(3, 8, 8, None).prefers_smooth
-        implicit = in_space or any(s.smooth_update is not None or s.scale != 1 for s in self.stages)
+        implicit = parametrization.prefers_smooth or any(
+            s.smooth_update is not None or s.scale != 1 for s in self.stages
+        )
         if explicit and implicit:
             return "both"
         return "explicit" if explicit else "implicit" if implicit else "none"
@@ -116,20 +120,22 @@ class Recipe:
     def still(self) -> Recipe:
         """The same recipe without anything that moves or resizes the picture: the network sees it as it is."""
         stages = tuple(replace(stage, transforms=(), hold=1, scale=1.0) for stage in self.stages)
-        return replace(self, stages=stages, canvas=1.0)
+        moves = any(stage.transforms or stage.scale != 1 for stage in self.stages)
+        says = f"{self.says}; here with the picture held still" if moves else self.says
+        return replace(self, says=says, stages=stages, canvas=1.0)
 
     def without_noise(self) -> Recipe:
         """The same recipe, starting from parameters that are all zero."""
         return replace(self, parametrization=lambda *size: replace(self.parametrization(*size), spread=0.0))
 
-    def describe(self) -> dict[str, Any]:
-        """Every setting, as plain JSON types."""
+    def describe(self, parametrization: Parametrization | None = None) -> dict[str, Any]:
+        """Every setting, as plain JSON types; `parametrization`, where one has been made already."""
         stages = [stage.describe() for stage in self.stages]
         return {
             "name": self.name,
             "source": self.source,
             "says": self.says,
-            "regularization": self.regularization,
+            "regularization": self._regularization(parametrization or self.parametrization(3, 8, 8, None)),
             "canvas": self.canvas,
             "stages": stages,
         }
