@@ -1,6 +1,8 @@
 # The two commands of the README are `make demo` and `make test`; both make the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
+# A cat that scikit-image's wheel carries.
+PHOTO = $(shell $(BIN)/python -c "from importlib.resources import files; print(files('skimage') / 'data' / 'chelsea.png')")
 
 .PHONY: setup demo test lint format bench clean
 
@@ -13,7 +15,7 @@ setup: .venv/installed
 	touch $@
 
 demo: setup
-	$(BIN)/preimage report bundled -o tour --units 4 --classes 10 --steps 120
+	$(BIN)/preimage report bundled $(PHOTO) -o tour --units 4 --classes 10 --steps 120
 	@echo "Open tour/index.html"
 
 test: setup
