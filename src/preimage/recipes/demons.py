@@ -7,23 +7,23 @@ divided by 255 here. What a step of that length is steep against is not said; se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, get_args
 
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.optimization import Ascent, Stage
+from preimage.optimization import Ascent, Momentum, Stage
 from preimage.parametrizations import Pixels
 from preimage.priors import Gaussian, Kernel, Schedule, Sobolev, TotalVariation
-from preimage.recipes.recipe import Recipe
+from preimage.recipes.recipe import MakeParametrization, Recipe
 from preimage.transforms import Jitter, Window
 
 Scheme = Literal["tv", "fluid", "elastic", "fluid-elastic"]
 Architecture = Literal["vgg19", "resnet50", "densenet121"]
 
 _SIZE = 11
-_JITTER = Jitter(2)
 _OCTAVES = (1.0, 1.1, 1.2)
 _TV = 0.1
 """Which weight was used is not said (SPEC S.3-7). In units of the data term's first mean |gradient|."""
@@ -89,7 +89,7 @@ def published(architecture: Architecture, scheme: Scheme, *, octaves: bool = Fal
     return Recipe(
         f"{scheme}@{architecture}{'-octaves' if octaves else ''}",
         "paper 2, figure 2 (SPEC S-F2)",
-        f"{SAYS[scheme]}, as published for {architecture}" + (", over three octaves" if octaves else ""),
+        f"{_SAYS[scheme]}, as published for {architecture}" + (", over three octaves" if octaves else ""),
         _pixels,
         tuple(under_scheme(stage, scheme, Sobolev(9)) for stage in stages),
         _OCTAVES[-1] if octaves else 1.0,
@@ -101,7 +101,7 @@ def _check(scheme: str) -> None:
         raise RequestError(f"a scheme is one of {', '.join(get_args(Scheme))}, not '{scheme}'")
 
 
-SAYS: dict[Scheme, str] = {
+_SAYS: dict[Scheme, str] = {
     "tv": "the pixels climb against their total variation, an explicit energy",
     "fluid": "every update of the pixels is smoothed",
     "elastic": "the picture is smoothed after every step",
@@ -109,24 +109,36 @@ SAYS: dict[Scheme, str] = {
 }
 
 
-def _as_in_figure_1(scheme: Scheme, kernel: Kernel, suffix: str = "") -> Recipe:
-    stage = Stage(160, Ascent(5 / 255, per_first_gradient=True), transforms=(_JITTER,))
-    return Recipe(
-        f"{scheme}{suffix}",
-        "paper 2, figure 1 (SPEC S-F1)" if scheme != "tv" else "paper 2 (SPEC S8)",
-        SAYS[scheme] + (f" by a {type(kernel).__name__} filter of {_SIZE} pixels" if scheme != "tv" else ""),
-        _pixels,
-        (under_scheme(stage, scheme, kernel),),
-    )
+def _by_each(
+    source: str, parametrization: MakeParametrization, stage: Callable[[Scheme], Stage], how: str = ""
+) -> tuple[Recipe, ...]:
+    """A recipe for each scheme by its own name, and for its Gaussian twin."""
+    made = []
+    for suffix, kernel in (("", Sobolev(_SIZE)), ("-gaussian", Gaussian(_SIZE))):
+        for scheme in get_args(Scheme):
+            filtered = "" if scheme == "tv" else f" by a {type(kernel).__name__} filter of {_SIZE} pixels"
+            stages = (under_scheme(stage(scheme), scheme, kernel),)
+            made.append(Recipe(f"{scheme}{suffix}", source, f"{_SAYS[scheme]}{filtered}{how}", parametrization, stages))
+    return tuple(recipe for recipe in made if recipe.name != "tv-gaussian")
 
 
-_FILTERED: tuple[Scheme, ...] = ("fluid", "elastic", "fluid-elastic")
+def _as_in_figure_1(scheme: Scheme) -> Stage:
+    return Stage(160, Ascent(5 / 255, per_first_gradient=True), transforms=(Jitter(2),))
 
-DEMONS = (
-    _as_in_figure_1("tv", Sobolev(_SIZE)),
-    *(_as_in_figure_1(scheme, Sobolev(_SIZE)) for scheme in _FILTERED),
-    *(_as_in_figure_1(scheme, Gaussian(_SIZE), "-gaussian") for scheme in _FILTERED),
-)
+
+def _inversion(scheme: Scheme) -> Stage:
+    # The paper descends without momentum, by steps of 20 levels of an unknown unit. That takes too long here.
+    # Filtering the solution shrinks it in every step; longer steps keep up with that, and do not diverge.
+    levels = 0.3 if "elastic" in scheme else 0.1
+    return Stage(300, Momentum(levels / 255, per_first_gradient=True))
+
+
+def _unscaled(channels: int, height: int, width: int, colours: Tensor | None) -> Pixels:
+    return Pixels(channels, height, width, spread=0.01)
+
+
+DEMONS = _by_each("paper 2, section 3.1 (SPEC S-F1)", _pixels, _as_in_figure_1)
+INVERTING_DEMONS = _by_each("after paper 2, section 3.2 (SPEC S-T1)", _unscaled, _inversion, "; with momentum")
 
 PUBLISHED_DEMONS = tuple(
     published(architecture, scheme, octaves=octaves)
