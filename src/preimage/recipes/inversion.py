@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from preimage.optimization import LBFGS, Adam, Stage
-from preimage.parametrizations import Fourier
 from preimage.priors import TotalVariation
+from preimage.recipes.lucid import FOURIER
 from preimage.recipes.recipe import Recipe
 from preimage.transforms import ColourJitter, Jitter
-
-
-def _fourier(channels: int, height: int, width: int, colours: Tensor | None) -> Fourier:
-    return Fourier(channels, height, width, colours=colours)
-
 
 INVERSION = Recipe(
     "default",
     "preimage",
     "Fourier coefficients scaled by 1/f, L-BFGS, a little total variation",
-    _fourier,
+    FOURIER.parametrization,
     (Stage(200, LBFGS(history=20), regularizers=(TotalVariation(1e-6),)),),
 )
 
@@ -29,7 +22,7 @@ ROBUST = Recipe(
     "robust",
     "preimage",
     "for deep layers: Fourier coefficients, a random shift of up to 8 pixels and other colours in each step, Adam",
-    _fourier,
+    FOURIER.parametrization,
     (
         Stage(170, Adam(0.05), transforms=_VIEW, regularizers=(TotalVariation(3e-6),)),
         Stage(30, None, transforms=_VIEW, regularizers=(TotalVariation(3e-6),), last_step_size=0.05),
