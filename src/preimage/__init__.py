@@ -11,6 +11,7 @@ from preimage import objectives, parametrizations, priors, starts, transforms
 from preimage.canvas import placed
 from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
 from preimage.evaluation import agreement
+from preimage.explain import Explanation, Explanations, explain, methods
 from preimage.invert import Inversion, invert
 from preimage.maximize import maximize
 from preimage.network import Network, Place, load
@@ -18,6 +19,8 @@ from preimage.recipes import Recipe, recipes
 from preimage.result import Result
 
 __all__ = [
+    "Explanation",
+    "Explanations",
     "Inversion",
     "Network",
     "NonFiniteScoreError",
@@ -27,9 +30,11 @@ __all__ = [
     "Result",
     "UnknownTapError",
     "agreement",
+    "explain",
     "invert",
     "load",
     "maximize",
+    "methods",
     "objectives",
     "parametrizations",
     "placed",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def _checked(image: Tensor, channels: int) -> Tensor:
     if not (image.isfinite().all() and image.min() >= 0 and image.max() <= 1):
         raise RequestError(f"an image's values lie in [0, 1], not between {image.min():g} and {image.max():g}")
     return image
+
+
+def listed_photos(photos: Photo | Sequence[Photo]) -> list[Photo]:
+    """One photo, several, or a stack of them (a tensor [N, C, H, W], an array [N, H, W, C]), as a list."""
+    if isinstance(photos, (Tensor, np.ndarray)):
+        return list(photos) if photos.ndim == 4 else [photos]
+    return list(photos) if isinstance(photos, Sequence) and not isinstance(photos, str) else [photos]
+
+
+def photo_names(photos: Sequence[Photo]) -> list[str]:
+    """How each photo is called: its file's name, or its number."""
+    return [Path(photo).stem if isinstance(photo, (str, Path)) else f"photo {i}" for i, photo in enumerate(photos)]
+
+
+def photo_as_setting(photo: Photo, image: Tensor) -> str:
+    """A photo as settings name it: its path, or what tells its pixels from others."""
+    if isinstance(photo, (str, Path)):
+        return str(photo)
+    return f"{list(image.shape)} {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()}"
 
 
 def centre_crop(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from preimage.canvas import pair
 from preimage.errors import RequestError
-from preimage.images import Photo, as_image, centre_crop, to_pil, written_whole
+from preimage.images import (
+    Photo,
+    as_image,
+    centre_crop,
+    listed_photos,
+    photo_as_setting,
+    photo_names,
+    to_pil,
+    written_whole,
+)
 from preimage.maximize import BATCH, maximize
 from preimage.network import Network, Place
 from preimage.objectives import Distance, Features, features_of_each
@@ -112,7 +119,7 @@ def invert(
     Raises `RequestError` for a tap that does not exist or knows nothing of the photo, for a photo that cannot be read,
     and for what does not fit together; `NonFiniteScoreError` if a score is not finite.
     """
-    given = _listed(photos)
+    given = listed_photos(photos)
     taps: list[Any] = list(at) if isinstance(at, (list, tuple)) and not isinstance(at, Place) else [at]
     if not all(type(tap) is str for tap in taps):
         raise RequestError(f"a tap is named by a string, as `taps()` lists them, not {at!r}")
@@ -133,9 +140,9 @@ def invert(
     for photo in given:  # (one after the other: two hundred photographs of a camera do not fit into memory)
         image = as_image(photo, network.channels)
         cropped.append(centre_crop(image, sides))
-        named.append(_said(photo, image))
+        named.append(photo_as_setting(photo, image))
     fitted = torch.stack(cropped)
-    names = _names(given)
+    names = photo_names(given)
     asked: list[Features] = []
     options: dict[str, Any] = {"distance": distance, "after_relu": after_relu, "one_sided": one_sided}
     for tap in taps:
@@ -188,20 +195,3 @@ def _feature_errors(network: Network, asked: Sequence[Features], images: Tensor,
             for i, values in zip(some, seen, strict=True):
                 errors[i] = float(asked[i].error({place: values[None]}))
     return errors
-
-
-def _listed(photos: Photo | Sequence[Photo]) -> list[Photo]:
-    if isinstance(photos, (Tensor, np.ndarray)):
-        return list(photos) if photos.ndim == 4 else [photos]
-    return list(photos) if isinstance(photos, Sequence) and not isinstance(photos, str) else [photos]
-
-
-def _names(photos: Sequence[Photo]) -> list[str]:
-    return [Path(photo).stem if isinstance(photo, (str, Path)) else f"photo {i}" for i, photo in enumerate(photos)]
-
-
-def _said(photo: Photo, image: Tensor) -> str:
-    """A photo as settings name it: its path, or what tells its pixels from others."""
-    if isinstance(photo, (str, Path)):
-        return str(photo)
-    return f"{list(image.shape)} {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()}"

@@ -71,7 +71,7 @@ class Result:
     def file_names(self) -> list[str]:
         """One PNG name per image, made of its objective."""
         digits = len(str(len(self.objectives)))
-        return [f"{i:0{digits}}-{_file_stem(said)}.png" for i, said in enumerate(self.objectives)]
+        return [f"{i:0{digits}}-{file_stem(said)}.png" for i, said in enumerate(self.objectives)]
 
     def save(self, folder: str | Path) -> Path:
         """Write the PNGs and then `result.json` into `folder` (made if needed), each file whole or not at all.
@@ -111,5 +111,6 @@ def number(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _file_stem(objective: str) -> str:
+def file_stem(objective: str) -> str:
+    """What a file may be called that belongs to an objective."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", objective).strip("-.")[:80] or "objective"

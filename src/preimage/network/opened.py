@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,16 @@ from preimage.network.taps import Place, Tap, TapTable
 
 OUTPUT = "output"
 """The name of the tap at the network's own output."""
+
+
+class Answering(Protocol):
+    """What the loop knows of a network, or of a part of one."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Borrow the module for many runs at once."""
+
+    def run(self, images: Tensor, taps: Iterable[str | Place]) -> dict[Place, Tensor]:
+        """Activations [N, channels, *positions] of each tap."""
 
 
 class Network:
@@ -156,11 +167,15 @@ class Network:
             f"({', '.join(outputs) or 'it returns no float tensor'})"
         )
 
-    def run(self, images: Tensor, taps: Iterable[str | Place]) -> dict[Place, Tensor]:
+    def run(
+        self, images: Tensor, taps: Iterable[str | Place], *, instead: tuple[str, Tensor] | None = None
+    ) -> dict[Place, Tensor]:
         """Run as far as the deepest of `taps`, and no further.
 
         images: float [N, C, H, W] in [0, 1]; any H and W that the network takes.
         taps: names, or `Place`s to say on which side of a final ReLU. Values are asked before it (SPEC A11).
+        instead: a tap and activations [N, channels, *positions] with which the network goes on from there (behind a
+            ReLU that the tap ends in), whatever it made of the images; see `beyond`.
         Returns float32 activations [N, channels, *positions], keyed by place; gradients flow back to `images`.
 
         Raises `UnknownTapError`, or `RequestError` if the images do not have the shape that the network takes.
@@ -176,12 +191,20 @@ class Network:
         keep = frozenset().union(*(s.rectifiers for p, s in sites.items() if not p.after_relu))
         with self.held():
             try:
-                values = run_to(self.module, self.prepare(images), wanted, keep)
+                given = None if instead is None else (self._sites[self.tap(instead[0]).name], instead[1])
+                values = run_to(self.module, self.prepare(images), wanted, keep, given)
             except RuntimeError as error:
                 if tuple(images.shape[2:]) == self.input_size:
                     raise
                 raise self._does_not_run(tuple(images.shape[2:]), error) from error
         return {place: values[wanted[site, place.after_relu]].float() for place, site in sites.items()}
+
+    def beyond(self, tap: str, images: Tensor) -> Beyond:
+        """The part of the network behind a tap, which takes the tap's activations instead of images.
+
+        images: [N, C, H, W], from which everything is computed that reaches the taps behind on another way.
+        """
+        return Beyond(self, self.tap(tap).name, images)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images in [0, 1] as the module wants them: preprocessed, on its device, in its dtype."""
@@ -249,6 +272,28 @@ class Network:
             f"({type(error).__name__}: {_first_line(error)}); "
             + (own if size != self.input_size else "say what it takes with input_size= and channels=")
         )
+
+
+class Beyond:
+    """What lies behind a tap of a network (see `Network.beyond`)."""
+
+    def __init__(self, network: Network, tap: str, images: Tensor):
+        self._network, self._tap, self._images = network, tap, images
+
+    def held(self) -> AbstractContextManager[None]:
+        """As `Network.held`."""
+        return self._network.held()
+
+    def run(self, values: Tensor, taps: Iterable[str | Place]) -> dict[Place, Tensor]:
+        """As `Network.run`, from activations [N, channels, *positions] of the tap, image by image.
+
+        There may be several of each image in turn: n of the first, n of the second, and so on.
+        """
+        views, left = divmod(len(values), len(self._images))
+        if left or not views:
+            raise RequestError(f"{len(values)} activations of {self._tap}, but {len(self._images)} images")
+        images = self._images if views == 1 else self._images.repeat_interleave(views, 0)
+        return self._network.run(images, taps, instead=(self._tap, values))
 
 
 def _first_line(error: Exception) -> str:

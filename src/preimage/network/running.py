@@ -46,12 +46,17 @@ class _Enough(BaseException):
 
 
 def run_to(
-    module: nn.Module, images: Tensor, wanted: Mapping[tuple[Site, bool], Any], keep: frozenset[int]
+    module: nn.Module,
+    images: Tensor,
+    wanted: Mapping[tuple[Site, bool], Any],
+    keep: frozenset[int],
+    instead: tuple[Site, Tensor] | None = None,
 ) -> dict[Any, Tensor]:
     """Run `module` on `images` until every wanted site was reached.
 
     wanted: (site, after_relu) -> key under which the value is returned; values have their channels second.
     keep: the numbers of all ReLU calls whose input is needed.
+    instead: a site, and what the network goes on with from there, whatever it computed up to it; channels second.
     """
     by_call: dict[tuple[int, int], list[tuple[Site, bool]]] = defaultdict(list)
     for site, after in wanted:
@@ -60,9 +65,12 @@ def run_to(
     calls: dict[int, int] = defaultdict(int)
     rectifiers = BeforeRectifiers(keep) if keep else None
 
-    def reached(part: nn.Module, _: Any, output: Any) -> None:
+    def reached(part: nn.Module, _: Any, output: Any) -> Any:
         number = calls[id(part)]
         calls[id(part)] += 1
+        changed = None
+        if instead is not None and instead[0].module is part and instead[0].call == number:
+            changed = output = _with(output, *instead)
         here = by_call.get((id(part), number), ())
         is_last = len(values) + len(here) == len(wanted)
         for site, after in here:
@@ -83,9 +91,11 @@ def run_to(
             values[wanted[site, after]] = value.movedim(site.channel_axis, 1)
         if is_last and here:
             raise _Enough
+        return changed
 
+    watched = [site.module for site, _ in wanted] + ([] if instead is None else [instead[0].module])
     with ExitStack() as stack:
-        for part in {id(site.module): site.module for site, _ in wanted}.values():
+        for part in {id(one): one for one in watched}.values():
             stack.callback(part.register_forward_hook(reached).remove)
         stack.enter_context(rectifiers or nullcontext())
         with suppress(_Enough):
@@ -95,6 +105,20 @@ def run_to(
             "the network did not reach every tap this time; it takes different paths on different inputs"
         )
     return values
+
+
+def _with(output: Any, site: Site, value: Tensor) -> Tensor:
+    """A module's output with another value in its place."""
+    if site.path:
+        raise RequestError(
+            f"the network's {type(site.module).__name__} gives several tensors at once, of which none can be exchanged "
+            "alone; take a tap inside it, or behind it"
+        )
+    given = value.movedim(1, site.channel_axis)
+    if given.shape != output.shape:
+        raise RequestError(f"there the network has {list(output.shape)}, not {list(given.shape)}")
+    # What runs on may write into it.
+    return given.to(output.dtype).clone()
 
 
 @contextmanager

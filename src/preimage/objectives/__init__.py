@@ -1,6 +1,6 @@
 """What is asked of a network: objects that score activations, and the strings that name them."""
 
-from preimage.objectives.classes import Label, label, log_probabilities
+from preimage.objectives.classes import Label, find_label, label, log_probabilities, probabilities
 from preimage.objectives.directions import Direction, direction, floored_cosines
 from preimage.objectives.features import Distance, Features, features, features_of_each
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
@@ -29,12 +29,14 @@ __all__ = [
     "each_view",
     "features",
     "features_of_each",
+    "find_label",
     "floored_cosines",
     "in_sequence",
     "label",
     "log_probabilities",
     "neuron",
     "parse",
+    "probabilities",
     "residual",
     "resolve",
     "tiled",

@@ -69,6 +69,15 @@ def log_probabilities(objective: Objective) -> Objective:
     return objective.each(change)
 
 
+def probabilities(objective: Objective) -> Objective:
+    """The same question with every class logit replaced by the class's probability."""
+
+    def change(leaf: Objective) -> Objective:
+        return replace(leaf, kind="prob") if isinstance(leaf, Label) and leaf.kind == "logit" else leaf
+
+    return objective.each(change)
+
+
 def find_label(network: Network, name: str) -> int:
     """The class called `name`: case, `_` and what stands in brackets do not count, and any synonym will do.
 

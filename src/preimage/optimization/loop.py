@@ -2,6 +2,8 @@
 
 v  <-  K_e * [ v  +  A( K_f * grad_v J(v) )  +  eps_1 (r(v) - v) ]  +  N(0, eps_3^2)
 J(v) = score( net( T( P(v) ) ) )  -  sum_i  weight_i R_i( P(v) )
+
+Where P(v) is a mask and no picture, `Parametrization.as_seen` lays it over one, and T moves that.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import NonFiniteScoreError, RequestError
-from preimage.network import Network
+from preimage.network import Answering
 from preimage.objectives import EachItsOwn
 from preimage.optimization.optimizer import Ascender
 from preimage.optimization.stage import Stage
@@ -58,7 +60,7 @@ Referee = Callable[[Climb], Tensor]
 
 
 def climb(
-    network: Network,
+    network: Answering,
     objective: EachItsOwn,
     parametrization: Parametrization,
     start: Tensor,
@@ -121,7 +123,7 @@ def climb(
 class _Run:
     """A climb at work: which images are still going, and what the present stage does with them."""
 
-    def __init__(self, network: Network, objective: EachItsOwn, reached: Climb, noise: list[torch.Generator]):
+    def __init__(self, network: Answering, objective: EachItsOwn, reached: Climb, noise: list[torch.Generator]):
         self._network = network
         self._objective = objective
         self._reached = reached
@@ -220,7 +222,7 @@ class _Look:
     kernel: Kernel | None
     units: Tensor | float = 1.0
 
-    def __init__(self, network: Network, plain: EachItsOwn, parametrization: Parametrization, stage: Stage):
+    def __init__(self, network: Answering, plain: EachItsOwn, parametrization: Parametrization, stage: Stage):
         self.plain = plain
         self.asked = plain if stage.asks is None else EachItsOwn(tuple(map(stage.asks, plain.members)))
         self._network = network
@@ -241,7 +243,7 @@ class _Look:
         v = parameters.detach().requires_grad_(True)
         with torch.enable_grad():
             image = self._parametrization.image(v)
-            activations = self._network.run(self.view(image), self._places)
+            activations = self._network.run(self._parametrization.as_seen(image, self.view), self._places)
             scores = self.asked.score(activations)
             value = scores
             for regularizer in self._stage.regularizers:
@@ -259,7 +261,8 @@ class _Look:
         """Mean |gradient| of each image's score by those pixels that it depends on, without regularizers, [N]."""
         image = self._parametrization.image(parameters.detach()).detach().requires_grad_(True)
         with torch.enable_grad():
-            scores = self.asked.score(self._network.run(self.view(image), self._places))
+            shown = self._parametrization.as_seen(image, self.view)
+            scores = self.asked.score(self._network.run(shown, self._places))
             (gradient,) = torch.autograd.grad(scores.sum(), image)
         return gradient.abs().flatten(1).sum(1) / (gradient != 0).flatten(1).sum(1).clamp_min(1)
 

@@ -1,13 +1,15 @@
-"""Parameters -> image: pixels, sigmoid pixels, Fourier coefficients; and the colours of photographs."""
+"""Parameters -> image: pixels, sigmoid pixels, Fourier coefficients, masks; and the colours of photographs."""
 
 from preimage.parametrizations.colour import PHOTOGRAPHS, measured_colours
 from preimage.parametrizations.fourier import Fourier
+from preimage.parametrizations.mask import MaskOver
 from preimage.parametrizations.parametrization import Parametrization
 from preimage.parametrizations.pixels import Pixels, SigmoidPixels
 
 __all__ = [
     "PHOTOGRAPHS",
     "Fourier",
+    "MaskOver",
     "Parametrization",
     "Pixels",
     "SigmoidPixels",

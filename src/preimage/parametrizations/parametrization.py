@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -40,6 +41,13 @@ class Parametrization(ABC):
     def picture(self, parameters: Tensor) -> Tensor:
         """The image as it is shown and handed over, within [0, 1]."""
         return self.image(parameters).clamp(0, 1)
+
+    def as_seen(self, images: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
+        """What the network gets: the images under a view (see `preimage.transforms`), [N, C, H, W].
+
+        With n pictures for each image, [N * n, C, H, W], image by image.
+        """
+        return view(images)
 
     @abstractmethod
     def parameters(self, images: Tensor) -> Tensor:

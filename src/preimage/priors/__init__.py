@@ -4,6 +4,7 @@ from preimage.priors.deblurring import Deblur
 from preimage.priors.denoisers import Grey
 from preimage.priors.kernels import Gaussian, Sobolev
 from preimage.priors.prior import Denoiser, Kernel, Schedule
+from preimage.priors.projections import Clip
 from preimage.priors.regularizers import L1, L2, HuberTotalVariation, Regularizer, TotalVariation
 from preimage.priors.schedules import BlurAndDeblur, Every, FallingBlur
 
@@ -11,6 +12,7 @@ __all__ = [
     "L1",
     "L2",
     "BlurAndDeblur",
+    "Clip",
     "Deblur",
     "Denoiser",
     "Every",

@@ -30,15 +30,21 @@ class TotalVariation(Regularizer):
     beta: 1 is the usual total variation (paper 2, SPEC S8), 2 the Dirichlet energy, 3 that of paper 4's masks.
     epsilon: keeps the gradient finite where the image is flat; |grad u| is sqrt(dx^2 + dy^2 + epsilon^2), and the
         constant is subtracted again, so that a flat image has no energy.
+    anisotropic: |dx|^beta + |dy|^beta instead, as paper 4 writes it (its code has the other; SPEC M.5-1).
     """
 
     beta: float = 1.0
     epsilon: float = 1e-6
+    anisotropic: bool = False
 
     def energy(self, images: Tensor) -> Tensor:
         down = F.pad(images[:, :, 1:] - images[:, :, :-1], (0, 0, 0, 1))
         right = F.pad(images[:, :, :, 1:] - images[:, :, :, :-1], (0, 1))
-        squared = down.square() + right.square()
+        if self.anisotropic:
+            return self._of(down.square()) + self._of(right.square())
+        return self._of(down.square() + right.square())
+
+    def _of(self, squared: Tensor) -> Tensor:
         if self.beta == 2:
             return squared.flatten(1).sum(1)
         floor = self.epsilon**2
