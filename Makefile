@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A cat that scikit-image's wheel carries.
 PHOTO = $(shell $(BIN)/python -c "from importlib.resources import files; print(files('skimage') / 'data' / 'chelsea.png')")
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench bench-explain clean
 
 setup: .venv/installed
 
@@ -32,6 +32,9 @@ format: setup
 
 bench: setup
 	PYTHONPATH=experiments $(BIN)/python benchmarks/speed.py
+
+bench-explain: setup
+	PYTHONPATH=experiments $(BIN)/python benchmarks/explaining.py
 
 clean:
 	rm -rf .venv tour build dist

@@ -89,6 +89,8 @@ def explain(
     batch_size: how many photos go through the network together, at most.
     progress: show a bar on standard error; default: if that is a terminal.
 
+    Of several methods, one that cannot be applied to the network leaves the others alone; `settings["refused"]` says
+    why.
     One photo, one target and one method give an `Explanation`; anything else `Explanations`: photo by photo, for each
     its targets, for each of those all methods. Ctrl-C keeps what is finished.
 
@@ -102,7 +104,7 @@ def explain(
     given = listed_photos(photos)
     if not given:
         raise RequestError("an explanation takes at least one photo")
-    methods = [find_method(one) for one in ([method] if isinstance(method, (str, Method)) else method)]
+    methods = [(_name(one), find_method(one)) for one in ([method] if isinstance(method, (str, Method)) else method)]
     if not methods:
         raise RequestError("an explanation takes at least one method")
     sides = network.input_size if size is None else pair("size", size)
@@ -113,13 +115,13 @@ def explain(
     fitted = torch.stack([centre_crop(picture, sides) for picture in pictures])
     asked = _targets(network, targets, fitted, names, batch_size)
     check_size(network, [one for some in asked for one in some], sides)
-    if any(one.asks_probabilities for one in methods):
+    if any(one.asks_probabilities for _, one in methods):
         _check_probable(network, fitted, asked, names, least_probability, batch_size)
-    settings = {
+    settings: dict[str, Any] = {
         "verb": "explain",
         "network": repr(network),
         "photos": [photo_as_setting(photo, picture) for photo, picture in zip(given, pictures, strict=True)],
-        "methods": [one.describe() for one in methods],
+        "methods": [{**one.describe(), "name": name} for name, one in methods],
         "size": list(sides),
         "seed": seed,
         "batch_size": batch_size,
@@ -127,33 +129,46 @@ def explain(
     }
     wanted = [(i, objective) for i, some in enumerate(asked) for objective in some]
     made: dict[tuple[int, int], Explanation] = {}
-    jobs = [(k, one, rows) for k, one in enumerate(methods) for rows in _batches(wanted, batch_size)]
+    refusals: list[RequestError] = []
+    jobs = [(k, rows) for k in range(len(methods)) for rows in _batches(wanted, batch_size)]
     hidden = None if progress is None else not progress
     try:
-        with tqdm(total=sum(one.steps() for _, one, _ in jobs), disable=hidden, unit="step", leave=False) as bar:
-            for k, one, rows in jobs:
-                bar.set_description(one.name)
+        with tqdm(total=sum(methods[k][1].steps() for k, _ in jobs), disable=hidden, unit="step", leave=False) as bar:
+            for k, rows in jobs:
+                name, one = methods[k]
+                bar.set_description(name)
+                some = [wanted[row] for row in rows]
                 question = Question(
                     network,
-                    tuple(pictures[wanted[row][0]] for row in rows),
-                    tuple(probabilities(o) if one.asks_probabilities else o for o in (wanted[row][1] for row in rows)),
+                    tuple(pictures[i] for i, _ in some),
+                    tuple(probabilities(o) if one.asks_probabilities else o for _, o in some),
                     sides,
-                    tuple(_seed(seed, wanted[row][1]) for row in rows),
+                    tuple(_seed(seed, objective) for _, objective in some),
                     chunk=batch_size,
                     on_step=bar.update,
                 )
-                found = one.explain(question)
+                try:
+                    found = one.explain(question)
+                except RequestError as error:
+                    # What one method cannot do must not cost the others' work.
+                    if len(methods) == 1:
+                        raise
+                    refusals.append(error)
+                    settings.setdefault("refused", {})[name] = str(error)
+                    continue
+                found.scores = found.scores or {"photo": question.photo_scores()}
                 for position, row in enumerate(rows):
                     i = wanted[row][0]
-                    made[row, k] = _explanation(
-                        found, position, fitted[i], names[i], i, question.objectives[position], one, settings
-                    )
+                    objective = question.objectives[position]
+                    made[row, k] = _explanation(found, position, question, objective, names[i], i, name, settings)
                 if found.interrupted:
                     raise KeyboardInterrupt
     except KeyboardInterrupt:
         if not made:
             raise
         settings["interrupted"] = True
+    if refusals and not made:
+        raise refusals[0]
     done = [made[key] for key in sorted(made)]
     is_one = len(jobs) == len(wanted) == len(given) == 1 and _is_single(photos) and _is_single_target(targets)
     return done[0] if is_one and isinstance(method, (str, Method)) else Explanations(done)
@@ -162,19 +177,19 @@ def explain(
 def _explanation(
     found: Found,
     position: int,
-    photo: Tensor,
+    question: Question,
+    objective: Objective,
     name: str,
     of: int,
-    objective: Objective,
-    method: Method,
+    method: str,
     settings: dict[str, Any],
 ) -> Explanation:
     return Explanation(
-        photo=photo,
+        photo=question.photos[position].cpu(),
         name=name,
         of=of,
         objective=str(objective),
-        method=method.name,
+        method=method,
         heatmap=found.heatmaps[position].detach().float().cpu(),
         mask=None if found.masks is None else found.masks[position].float().cpu(),
         scores={name: float(values[position]) for name, values in found.scores.items()},
@@ -184,6 +199,10 @@ def _explanation(
         settings=settings,
         interrupted=found.interrupted,
     )
+
+
+def _name(method: str | Method) -> str:
+    return method.name if isinstance(method, Method) else method
 
 
 def _is_single(photos: Photo | Sequence[Photo]) -> bool:
@@ -259,9 +278,9 @@ def _check_probable(
     least: float,
     batch_size: int,
 ) -> None:
-    wanted = {
-        (i, one.label) for i, some in enumerate(asked) for one in some if isinstance(one, Label) and one.kind in _MAYBE
-    }
+    wanted: set[tuple[int, int]] = set()
+    for i, some in enumerate(asked):
+        wanted |= {(i, int(one.label)) for one in some if isinstance(one, Label) and one.kind in _MAYBE}
     if not wanted or least <= 0:
         return
     chances = _logits(network, photos, batch_size).softmax(1)

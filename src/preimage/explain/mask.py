@@ -6,6 +6,7 @@ The mask is a parametrization, the games are objectives and regularizers, and th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -23,12 +24,17 @@ from preimage.optimization import Adam, Climb, Stage, climb
 from preimage.parametrizations import MaskOver
 from preimage.parametrizations.mask import Shows, grid
 from preimage.priors import L1, Clip, TotalVariation
+from preimage.result import number
 from preimage.transforms import Window
 
 Game = Literal["deletion", "preservation", "both"]
 Start = Literal["circle", "random", "half", "zeros", "ones"]
 
 _CELLS, _SMALLEST_CELL = 28, 4
+_WEIGHTS = (1e-4, 1e-2)
+"""lambda_1 and lambda_2 (SPEC M.2)."""
+_AT_TAPS = {112: (5e-5, 1e-2), 56: (1e-4, 1e-2), 28: (1e-4, 1e-2), 14: (5e-3, 1e-2), 7: (1e-2, 1e-3)}
+"""The same for maps of so many rows: those of VGG-16's five pooling layers (SPEC M.2)."""
 _AGAIN: tuple[Start, ...] = ("half", "random")
 """What a run that did not converge starts from again, in turn."""
 
@@ -40,8 +46,9 @@ class Mask(Method):
     game: "deletion" (paper 4, equation 6; SPEC M1): perturb as little as possible so that the answer vanishes.
         "preservation" (supplement, equation 1; M2): keep as little as possible so that it stays. "both" at once: what
         is kept is to hold the answer, and the rest alone is not to; one mask, two pictures.
-    iterations, step_size: of Adam (SPEC M.2). l1, tv, beta: lambda_1, lambda_2 and beta of equation 6, for a mask of
-        28 x 28 cells; for others they are scaled so that the same mask costs the same (SPEC M.6).
+    iterations, step_size: of Adam (SPEC M.2). l1, tv, beta: lambda_1, lambda_2 and beta of equation 6. The weights are
+        for a mask of `weights_for` x `weights_for` cells; on other grids the same mask costs the same (SPEC M.6).
+        Default: 1e-4 and 1e-2; at a tap those published for the layer of VGG-16 with the most similar map.
     cells: along the shorter side; default: 28, or fewer where a cell would be smaller than 4 pixels.
     perturbation: "blur", "constant" (the network's mean colour), "noise" (SPEC M4); or a picture; or a function that
         makes other pictures [N, C, H, W] out of photos.
@@ -49,8 +56,8 @@ class Mask(Method):
         step may move the photo under the mask; in pixels for photos of 224 (SPEC M.5-4), scaled for others.
     start: "circle" (supplement, section 2; see `circular_masks`), "random", "half", "zeros", "ones" (SPEC M5), or a
         tensor [h, w], or [N, h, w] for a batch.
-    at: a tap, whose activations are masked instead of the photo's pixels (SPEC M7): one cell for each position, set to
-        zero where the mask is, without blur and jitter, and weights as they are.
+    at: a tap, whose activations are masked instead of the photo's pixels (SPEC M7): one cell for each position, whose
+        channels all become zero where the mask is, without blur and jitter, and with weights that are not scaled.
     anisotropic, gradient_through_blur: see `TotalVariation` and `MaskOver`.
 
     A run that ends no better than with no mask at all, or not finite, is started again from another mask, and says so.
@@ -63,9 +70,10 @@ class Mask(Method):
     game: Game = "deletion"
     iterations: int = 300
     step_size: float = 0.1
-    l1: float = 1e-4
-    tv: float = 1e-2
+    l1: float | None = None
+    tv: float | None = None
     beta: float = 3.0
+    weights_for: int = _CELLS
     cells: int | None = None
     perturbation: Perturbation = "blur"
     blur: float = 10.0
@@ -79,7 +87,7 @@ class Mask(Method):
     def __post_init__(self) -> None:
         for what in ("iterations", "cells"):
             if getattr(self, what) is not None and getattr(self, what) < 1:
-                raise RequestError(f"a mask has at least 1 of {what}, not {getattr(self, what)}")
+                raise RequestError(f"a mask has {what} of 1 or more, not {getattr(self, what)}")
         if self.game not in ("deletion", "preservation", "both"):
             raise RequestError(f"a game is 'deletion', 'preservation' or 'both', not '{self.game}'")
 
@@ -104,14 +112,18 @@ class Mask(Method):
         for i, loss in enumerate(best.losses):
             if not loss < run.untouched[i]:
                 notes[i].append("no mask was found that does better than none: do not read it")
+            details[i] |= {"loss": number(loss), "loss without a mask": number(run.untouched[i])}
         return run.found(best, notes, details)
 
     def weights(self, cells: tuple[int, int]) -> tuple[float, float]:
-        """lambda_1 and lambda_2 for a mask of (height, width) cells: the same mask on a finer grid costs the same."""
-        if self.at is not None:
-            return self.l1, self.tv
-        share = cells[0] * cells[1] / _CELLS**2
-        return self.l1 / share, self.tv * share ** (self.beta / 2 - 1)
+        """lambda_1 and lambda_2 for a mask of (height, width) cells."""
+        if self.at is None:
+            own, share = _WEIGHTS, cells[0] * cells[1] / self.weights_for**2
+        else:
+            # As maps get smaller, lambda_1 has to grow and lambda_2 to fall (supplement, section 6.4).
+            own, share = min(_AT_TAPS.items(), key=lambda row: abs(math.log(row[0] ** 2 / (cells[0] * cells[1]))))[1], 1
+        l1, tv = (given if given is not None else own for given, own in zip((self.l1, self.tv), own, strict=True))
+        return l1 / share, tv * share ** (self.beta / 2 - 1)
 
 
 @dataclass(frozen=True)

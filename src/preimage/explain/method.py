@@ -69,6 +69,12 @@ class Question:
             parts = [asked.score(self.network.run(some, asked.places())) for some in torch.split(images, self.chunk)]
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def photo_scores(self) -> Tensor:
+        """What the network answers to each photo as it is: float32 [N]."""
+        asked = self.together()
+        return asked.score(self.network.run(self.photos, asked.places()))
+
     def together(self) -> EachItsOwn:
         """All objectives as one of the whole batch."""
         return EachItsOwn(self.objectives)

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from preimage.errors import RequestError, nearest
+from preimage.explain.deconvnet import Deconvnet
+from preimage.explain.excitation_backprop import ContrastiveExcitationBackprop, ExcitationBackprop
+from preimage.explain.extremal import Extremal
+from preimage.explain.grad_cam import GradCAM
+from preimage.explain.gradient import Gradient
+from preimage.explain.guided_backprop import GuidedBackprop
+from preimage.explain.integrated_gradients import IntegratedGradients
 from preimage.explain.mask import HybridMask, Mask, PreservingMask
 from preimage.explain.method import Method
+from preimage.explain.occlusion import Occlusion
+from preimage.explain.published import PUBLISHED_MASKS
+from preimage.explain.rise import RISE
+from preimage.explain.smoothgrad import SmoothGrad
+from preimage.explain.soft_occlusion import BlurOcclusion, VariableOcclusion
 
 _ALL: tuple[Method, ...] = (
     Mask(),
     PreservingMask(),
     HybridMask(),
+    Gradient(),
+    GuidedBackprop(),
+    Deconvnet(),
+    ExcitationBackprop(),
+    ContrastiveExcitationBackprop(),
+    GradCAM(),
+    Occlusion(),
+    BlurOcclusion(),
+    VariableOcclusion(),
+    IntegratedGradients(),
+    SmoothGrad(),
+    RISE(),
+    Extremal(),
 )
 
 
@@ -27,12 +52,15 @@ def methods() -> Methods:
 
 
 def find_method(asked: str | Method) -> Method:
-    """The method of this name; raises `RequestError` that names the nearest."""
+    """The method of this name; `mask@SETTING` is one of `PUBLISHED_MASKS`.
+
+    Raises `RequestError` that names the nearest.
+    """
     if isinstance(asked, Method):
         return asked
     if not isinstance(asked, str):
         raise RequestError(f"a method is a name or a Method, not {type(asked).__name__}")
-    known = methods()
+    known: dict[str, Method] = {**methods(), **{f"mask@{name}": one for name, one in PUBLISHED_MASKS.items()}}
     if asked not in known:
         close = nearest(asked, known)
         hint = f"; the nearest are {', '.join(close)}" if close else ""

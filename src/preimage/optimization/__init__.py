@@ -1,6 +1,6 @@
 """The loop, and the optimizers that it climbs with."""
 
-from preimage.optimization.first_order import Adam, Ascent, Momentum, NormalisedAscent
+from preimage.optimization.first_order import Adam, Ascent, Momentum, NormalisedAscent, SignAscent
 from preimage.optimization.lbfgs import LBFGS
 from preimage.optimization.loop import Climb, Referee, check_finite, climb
 from preimage.optimization.optimizer import Ascender, Evaluate, Optimizer
@@ -23,6 +23,7 @@ __all__ = [
     "Referee",
     "Scaled",
     "Search",
+    "SignAscent",
     "Stage",
     "Trial",
     "check_finite",

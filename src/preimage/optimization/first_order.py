@@ -74,6 +74,27 @@ class _Normaliser:
 
 
 @dataclass(frozen=True)
+class SignAscent(Optimizer):
+    """step_size * sign(g): every number changes by as much (Kurakin, Goodfellow & Bengio 2017; SPEC M22)."""
+
+    step_size: float
+
+    def start(self) -> Ascender:
+        return _Signs(self.step_size)
+
+
+class _Signs(Ascender):
+    def __init__(self, step_size: float):
+        self._step_size = step_size
+
+    def step(self, parameters: Tensor, value: Tensor, gradient: Tensor, evaluate: Evaluate) -> Tensor:
+        return self._step_size * gradient.sign()
+
+    def keep(self, images: Tensor) -> None:
+        pass
+
+
+@dataclass(frozen=True)
 class Momentum(Optimizer):
     """u <- momentum * u + step_size * g, and u is the step.
 

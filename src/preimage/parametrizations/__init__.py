@@ -5,6 +5,7 @@ from preimage.parametrizations.fourier import Fourier
 from preimage.parametrizations.mask import MaskOver
 from preimage.parametrizations.parametrization import Parametrization
 from preimage.parametrizations.pixels import Pixels, SigmoidPixels
+from preimage.parametrizations.smooth_mask import SmoothMaskOver
 
 __all__ = [
     "PHOTOGRAPHS",
@@ -13,5 +14,6 @@ __all__ = [
     "Parametrization",
     "Pixels",
     "SigmoidPixels",
+    "SmoothMaskOver",
     "measured_colours",
 ]

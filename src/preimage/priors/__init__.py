@@ -5,12 +5,13 @@ from preimage.priors.denoisers import Grey
 from preimage.priors.kernels import Gaussian, Sobolev
 from preimage.priors.prior import Denoiser, Kernel, Schedule
 from preimage.priors.projections import Clip
-from preimage.priors.regularizers import L1, L2, HuberTotalVariation, Regularizer, TotalVariation
+from preimage.priors.regularizers import L1, L2, Area, HuberTotalVariation, Regularizer, TotalVariation
 from preimage.priors.schedules import BlurAndDeblur, Every, FallingBlur
 
 __all__ = [
     "L1",
     "L2",
+    "Area",
     "BlurAndDeblur",
     "Clip",
     "Deblur",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -90,3 +91,20 @@ class L2(Regularizer):
 
     def energy(self, images: Tensor) -> Tensor:
         return (images - self.centre).square().flatten(1).sum(1) / 2
+
+
+@dataclass(frozen=True)
+class Area(Regularizer):
+    """Mean over pixels of (sort(m) - r)^2, r being 0 for the first and 1 for the last values, so that a mask m in
+    [0, 1] covers just this share of the picture, with 0 and 1 only (Fong, Patrick & Vedaldi 2019, equation 3).
+
+    share: of the pixels, between 0 and 1.
+    """
+
+    share: float = 0.1
+
+    def energy(self, images: Tensor) -> Tensor:
+        ordered = images.flatten(1).sort(1).values
+        wanted = torch.zeros_like(ordered[0])
+        wanted[int(len(wanted) * (1 - self.share)) :] = 1
+        return (ordered - wanted).square().mean(1)

@@ -16,9 +16,11 @@ from preimage.maximize import maximize
 from preimage.network import Network, Place, Tap
 from preimage.objectives import channel, label
 from preimage.report.plot import sparkline
+from preimage.report.why import Why, why
 from preimage.result import Result
 
 _ANSWERS, _PICTURED = 5, 3
+_FAINT = 0.01
 
 
 @dataclass
@@ -53,8 +55,8 @@ class Depth:
 
 @dataclass
 class Section:
-    """A contact sheet with its heading; for a photograph also the file, the network's (class, probability)s, and what
-    each depth still knows of it."""
+    """A contact sheet with its heading; for a photograph also the file, the network's (class, probability)s, what each
+    depth still knows of it, and why the network answers so."""
 
     anchor: str
     title: str
@@ -63,27 +65,28 @@ class Section:
     photo: str | None = None
     answers: list[tuple[str, float]] = field(default_factory=list)
     depths: list[Depth] = field(default_factory=list)
+    why: Why = field(default_factory=Why)
 
 
 class PictureMaker:
     """Makes the pictures of one section after the other and writes them below `folder`, until Ctrl-C.
 
     options: what `preimage.maximize` takes besides network, objectives and size.
-    inversion_steps: of `preimage.invert`; None: its recipe's.
+    steps: of `preimage.invert` and of masks; None: as their recipes have it.
     """
 
-    def __init__(self, network: Network, folder: Path, options: dict[str, Any], inversion_steps: int | None = None):
+    def __init__(self, network: Network, folder: Path, options: dict[str, Any], steps: int | None = None):
         self._network = network
         self._folder = folder
         self._options = options
-        self._inversion_steps = inversion_steps
+        self._steps = steps
         self._taps = network.taps()
         self.sections: list[Section] = []
         self.interrupted = False
 
-    def photo(self, number: int, path: Path, image: Tensor, depths: list[str]) -> None:
-        """A photograph [C, H, W], what each of these taps still knows of it, the network's five strongest classes, and
-        what it wants to see for three of them."""
+    def photo(self, number: int, path: Path, image: Tensor, depths: list[str], reasons: int) -> None:
+        """A photograph [C, H, W], the network's five strongest classes, why it answers so for so many of them, what
+        each of these taps still knows of the photograph, and what it wants to see for three classes."""
         network = self._network
         fitted = centre_crop(image, network.input_size)
         place = Place(network.logits, after_relu=True)
@@ -97,9 +100,25 @@ class PictureMaker:
         self._write(fitted, name)
         note = "The photograph as the network gets it, its strongest classes, and what it wants to see for them."
         answers = [(_title(str(one)), float(p)) for one, p in zip(bound, probabilities, strict=True)]
+        said = Why()
+        # A mask takes a probability away: where there is next to none, it has nothing to do.
+        worth = [one for one, p in zip(bound, probabilities, strict=True) if p >= _FAINT][:reasons]
+        if worth:
+            said = why(
+                network,
+                fitted,
+                worth,
+                self._write,
+                f"images/photo{number}",
+                titles=[title for title, _ in answers],
+                seed=self._options["seed"],
+                iterations=self._steps,
+                progress=self._options["progress"],
+            )
+            self.interrupted = said.interrupted
         known = self._depths(fitted, depths, number)
         pictures = self._make(bound[:_PICTURED], self._taps[network.logits], f"photo{number}", None)
-        self.sections.append(Section(f"photo-{number}", path.name, note, pictures, name, answers, known))
+        self.sections.append(Section(f"photo-{number}", path.name, note, pictures, name, answers, known, said))
 
     def classes(self, indices: list[int], note: str) -> None:
         """What the network wants to see for these classes."""
@@ -122,7 +141,7 @@ class PictureMaker:
             if self.interrupted:
                 break
             try:
-                made = invert(self._network, photo, tap, steps=self._inversion_steps, **options)
+                made = invert(self._network, photo, tap, steps=self._steps, **options)
             except RequestError as error:  # a dead layer, say
                 out.append(Depth(tap, str(error)))
                 continue

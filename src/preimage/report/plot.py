@@ -1,4 +1,4 @@
-"""The score while optimising, as a small drawing."""
+"""Scores as small drawings: while optimising, and while a photograph is perturbed."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def sparkline(values: Sequence[float]) -> str:
     span, last = (highest - lowest) or 1.0, max(len(values) - 1, 1)
     drawn = [f"{i / last * WIDTH:.1f},{(HEIGHT - 2) - (v - lowest) / span * (HEIGHT - 4):.1f}" for i, v in points]
     return "M" + "L".join(drawn)
+
+
+def falling(values: Sequence[float]) -> str:
+    """SVG path data of scores from the left to the right edge; zero lies below, and above what the first or, if that is
+    higher, the highest is."""
+    highest, last = max([*values, 1e-12]), max(len(values) - 1, 1)
+    points = (
+        f"{i / last * WIDTH:.1f},{(HEIGHT - 2) - max(v, 0.0) / highest * (HEIGHT - 4):.1f}"
+        for i, v in enumerate(values)
+    )
+    return "M" + "L".join(points)

@@ -21,6 +21,7 @@ from preimage.recipes import Recipe, find_recipe
 from preimage.report.contents import drawn_classes, spread_channels, suggested_taps
 from preimage.report.making import PictureMaker, Section
 from preimage.report.plot import HEIGHT, WIDTH
+from preimage.result import number
 
 
 @dataclass
@@ -61,6 +62,19 @@ class Report:
                 for one in section.depths
                 if one.file
             ],
+            "reasons": [
+                {
+                    "photo": section.title,
+                    "class": one.title,
+                    "probability": number(one.before),
+                    "under_the_mask": number(one.after),
+                    "marked": number(one.marked),
+                    "notes": one.notes,
+                    "file": one.file,
+                }
+                for section in self.sections
+                for one in section.why.reasons
+            ],
         }
 
 
@@ -73,6 +87,7 @@ def write_report(
     units: int = 6,
     classes: int = 12,
     depths: int = 6,
+    reasons: int = 5,
     recipe: str | Recipe | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -85,8 +100,10 @@ def write_report(
     photos: files; the page shows the network's answers to each, and what it wants to see for the strongest three.
     at: taps to show units of; default: six over all depths. units: how many per tap. classes: how many, drawn by
     `seed`. depths: for each photo, of how many layers from early to late the page shows what they still know of it
-    (`preimage.invert`); where `at` is given, of those, unless it is 0. model: how the network was opened, for the
-    page. Others: as in `preimage.maximize`. Ctrl-C ends it with the pictures that are finished.
+    (`preimage.invert`); where `at` is given, of those, unless it is 0. reasons: for how many of its strongest classes,
+    five at most, the page shows why (`preimage.explain`), with other methods for the first. model: how the network was
+    opened, for the page. Others: as in `preimage.maximize`; steps: also of inversions and masks. Ctrl-C ends it with
+    the pictures that are finished.
 
     Raises `RequestError` for a photo that cannot be read, an unknown tap, or a folder that cannot be written to.
     """
@@ -98,12 +115,12 @@ def write_report(
     (path / "images").mkdir(exist_ok=True)
     settings = find_recipe(recipe).stretched(steps)
     options = {"recipe": settings, "seed": seed, "colours": colours, "progress": progress}
-    maker = PictureMaker(network, path, options, inversion_steps=steps)
+    maker = PictureMaker(network, path, options, steps)
     inverted = [] if not depths else suggested_taps(network, depths) if at is None else chosen
     order = [tap.name for tap in table]
     inverted = sorted(inverted, key=lambda tap: order.index(tap.name))
-    for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
-        maker.photo(number, Path(photo), image, [tap.name for tap in inverted])
+    for i, (photo, image) in enumerate(zip(photos, images, strict=True)):
+        maker.photo(i, Path(photo), image, [tap.name for tap in inverted], reasons)
     drawn = drawn_classes(network, classes, seed)
     maker.classes(drawn, f"{len(drawn)} classes, drawn with seed {seed}: what the network wants to see for each.")
     for tap in reversed(chosen):

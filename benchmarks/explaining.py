@@ -1,0 +1,168 @@
+"""What explanations cost: learned masks against the bare network, one call against many, and baselines against Captum.
+
+    make bench-explain
+
+Everything is timed in turn within one run; only ratios mean anything. Writes `benchmarks/explaining.json`.
+
+(a) masks: 300 iterations with the circular start, seconds a photo, beside 300 bare forward and backward passes of the
+    same batch (softmax of one class, gradient by the image, no gradient for parameters; the faster of two memory
+    layouts). Bare passes are timed in four parts, before, between and after. Goal: at most 1.2 times the bare cost, the
+    circular search at most 5 % of the whole.
+(b) 64 photos in one call against 64 calls.
+(c) the baselines that Captum has, one photo at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import networks
+import preimage as pi
+from photographs import balanced, cropped
+from preimage.explain import GradCAM, Gradient, IntegratedGradients, Mask, Method, Occlusion
+
+OUT = Path(__file__).parent / "explaining.json"
+ITERATIONS = 300
+PARTS = 4
+
+
+def seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def bare(network: pi.Network, photos: Tensor, classes: Tensor, steps: int, layout: torch.memory_format) -> None:
+    """Forward, softmax, and back to the image, and nothing else."""
+    module = network.module
+    images = network.prepare(photos).contiguous(memory_format=layout)
+    with network.held():
+        for _ in range(steps):
+            image = images.detach().requires_grad_(True)
+            score = module(image).softmax(1).gather(1, classes[:, None]).sum()
+            torch.autograd.grad(score, image)
+
+
+def masks(network: pi.Network, batch: int) -> dict[str, Any]:
+    """(a) for one network and batch size."""
+    photos = cropped(balanced(batch), network.input_size[0])
+    with torch.no_grad():
+        classes = network.run(photos, [pi.Place(network.logits, True)])[pi.Place(network.logits, True)].argmax(1)
+    targets = [[f"class:{int(c)}"] for c in classes]
+
+    def learned(iterations: int, start: str) -> float:
+        method = Mask(iterations=iterations, start=start)  # type: ignore[arg-type]
+        return seconds(
+            lambda: pi.explain(
+                network, photos, targets, method=method, least_probability=0, batch_size=batch, progress=False
+            )
+        )
+
+    layouts = (torch.channels_last, torch.contiguous_format)
+    trial = [seconds(lambda layout=layout: bare(network, photos, classes, 4, layout)) for layout in layouts]  # type: ignore[misc]
+    layout = layouts[trial.index(min(trial))]
+    part = ITERATIONS // PARTS // (1 if batch == 1 else 5)
+    passes: list[float] = []
+
+    def bare_part() -> None:
+        passes.append(seconds(lambda: bare(network, photos, classes, part, layout)) / part)
+
+    bare_part()
+    searches = [learned(1, "circle") - learned(1, "half") for _ in range(3 if batch == 1 else 1)]
+    bare_part()
+    whole = learned(ITERATIONS, "circle")
+    bare_part()
+    bare_part()
+    bottom = statistics.mean(passes) * ITERATIONS
+    return {
+        "seconds_per_photo": round(whole / batch, 2),
+        "bare_seconds_per_photo": round(bottom / batch, 2),
+        "ratio": round(whole / bottom, 3),
+        "circular_search": round(statistics.median(searches) / whole, 4),
+        "bare_layout": str(layout),
+    }
+
+
+def many(network: pi.Network, method: Method, count: int, batch: int) -> dict[str, Any]:
+    """(b) for one method."""
+    photos = list(cropped(balanced(count), network.input_size[0]))
+
+    def explain(some: list[Tensor]) -> None:
+        pi.explain(network, some, "class:3", method=method, least_probability=0, batch_size=batch, progress=False)
+
+    explain(photos[:1])
+    one_call = seconds(lambda: explain(photos))
+    calls = seconds(lambda: [explain([photo]) for photo in photos])
+    return {"one_call": round(one_call, 2), "calls": round(calls, 2), "faster": round(calls / one_call, 2)}
+
+
+def against_captum(network: pi.Network, rounds: int = 3) -> dict[str, Any]:
+    """(c): seconds a photo of each, and how much faster ours is."""
+    from captum.attr import IntegratedGradients as CaptumIntegrated
+    from captum.attr import LayerGradCam, Saliency
+    from captum.attr import Occlusion as CaptumOcclusion
+
+    photo = cropped(balanced(1), network.input_size[0])
+    module = network.module.eval()
+    image = network.prepare(photo)
+    windows = {"sliding_window_shapes": (3, 35, 35), "strides": (3, 8, 8)}
+    layer = dict(module.named_modules())["layer4" if hasattr(module, "layer4") else "head"]
+    rivals: dict[str, tuple[Method, Callable[[], object]]] = {
+        "gradient": (Gradient(), lambda: Saliency(module).attribute(image.clone().requires_grad_(True), target=3)),
+        "grad-cam": (GradCAM(), lambda: LayerGradCam(module, layer).attribute(image, target=3)),
+        "integrated-gradients": (
+            IntegratedGradients(),
+            lambda: CaptumIntegrated(module).attribute(image, target=3, n_steps=50, internal_batch_size=16),
+        ),
+        "occlusion": (
+            Occlusion(stride=8),
+            lambda: CaptumOcclusion(module).attribute(image, target=3, perturbations_per_eval=16, **windows),
+        ),
+    }
+    out = {}
+    for name, (method, theirs) in rivals.items():
+        ours = lambda method=method: pi.explain(network, photo[0], "class:3", method=method, progress=False)  # noqa: E731
+        ours()
+        times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+        mine, captum = (statistics.median(column) for column in zip(*times, strict=True))
+        out[name] = {"seconds": round(mine, 3), "captum": round(captum, 3), "faster": round(captum / mine, 2)}
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=["masks", "many", "captum"], default=["masks", "many", "captum"])
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    bundled, resnet50 = pi.load(), pi.Network(networks.resnet50(), name="resnet50")
+    table: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
+    table |= {"torch": torch.__version__, "threads": asked.threads}
+
+    def keep(name: str, row: dict[str, Any]) -> None:
+        table[name] = row
+        print(name, row, flush=True)
+        OUT.write_text(json.dumps(table, indent=1) + "\n")
+
+    if "captum" in asked.parts:
+        keep("against Captum, bundled", against_captum(bundled))
+    if "many" in asked.parts:
+        for method in (Gradient(), GradCAM(), Mask(iterations=20)):
+            keep(f"64 photos, bundled, {method.name}", many(bundled, method, 64, 32))
+    if "masks" in asked.parts:
+        for network in (bundled, resnet50):
+            for batch in (1, 16):
+                keep(f"masks, {network.name}, batch {batch}", masks(network, batch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Paper 4, M5: what a mask starts from.
+
+    python experiments/mask_starts.py
+
+For photographs and the bundled network's first answers: the loss that masks end with, from each start, and how far they
+have come after a third of the steps. Writes `results/mask_starts.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+import preimage as pi
+from figure import write_rows
+from perturbing import mean, strongest
+from photographs import balanced, cropped
+from preimage.explain import Mask
+
+STARTS = ("circle", "random", "half", "zeros", "ones")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=32)
+    asked = parser.parse_args()
+    network = pi.load()
+    photos = cropped(balanced(asked.photos), 224)
+    targets = [[f"class:{c}"] for c in strongest(network, photos)[0]]
+    table: dict[str, object] = {"network": "bundled", "photos": len(photos)}
+    for steps in (100, 300):
+        ended: dict[str, torch.Tensor] = {}
+        for start in STARTS:
+            made = pi.explain(
+                network,
+                photos,
+                targets,
+                method=Mask(iterations=steps, start=start),  # type: ignore[arg-type]
+                least_probability=0,
+                batch_size=8,
+                progress=False,
+            )
+            ended[start] = torch.tensor([float(one.details["loss"]) for one in made])
+            row = {"loss": mean(ended[start]), "median": round(float(ended[start].median()), 4)}
+            row["restarted"] = sum(bool(one.notes) for one in made)
+            if start != "circle":
+                row["circle ends lower"] = mean((ended["circle"] < ended[start]).float())
+            table[f"{start}, {steps} steps"] = row
+            print(start, steps, row, flush=True)
+            write_rows("mask_starts", table)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,22 @@
+"""The commands: each parses, calls a verb and prints what was made."""
+
+from __future__ import annotations
+
+import typer
+
+from preimage.cli.commands.explain import explain
+from preimage.cli.commands.invert import invert
+from preimage.cli.commands.listing import methods, recipes, taps
+from preimage.cli.commands.maximize import maximize
+from preimage.cli.commands.report import report
+
+app = typer.Typer(
+    help="Shows what a trained vision network has learned and why it decided as it did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (taps, recipes, methods, maximize, invert, explain, report):
+    app.command()(command)
+
+__all__ = ["app", "explain", "invert", "maximize", "methods", "recipes", "report", "taps"]
