@@ -23,7 +23,15 @@ def zennit(part: str) -> Any:
 def zennit_mass(
     module: nn.Module, layer: nn.Module, images: Tensor, seed: Tensor, canonizers: list[Any], stabilizer: float = 1e-6
 ) -> Tensor:
-    """The mass at what `layer` gives (no linear layer itself), if that of the module's output is `seed`."""
+    """The mass at what `layer` gives (no linear layer itself), if that of the module's output is `seed`.
+
+    What a BatchNorm adds to the variance is made part of it: the one that zennit leaves behind after merging still has
+    it, and divides by sqrt(1 + eps).
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_var is not None:
+            part.running_var += part.eps
+            part.eps = 1e-30
     seen: list[Tensor] = []
     composite = zennit("composites").ExcitationBackprop(stabilizer, zero_params="bias", canonizers=canonizers)
     with composite.context(module) as changed:

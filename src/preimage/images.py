@@ -63,7 +63,7 @@ def as_image(photo: Photo, channels: int = 3) -> Tensor:
         if photo.dtype.kind not in "buif":
             raise RequestError(f"an image is an array of numbers, not of {photo.dtype}")
         array = photo[..., None] if photo.ndim == 2 else photo
-        values = torch.from_numpy(np.ascontiguousarray(array)).movedim(-1, 0)
+        values = torch.from_numpy(np.array(array)).movedim(-1, 0)
         image = values.float() / 255 if values.dtype == torch.uint8 else values.float()
         if channels == 3 and image.ndim == 3 and image.shape[0] == 1:
             image = _checked(image, 1).repeat(3, 1, 1)

@@ -1,4 +1,4 @@
-"""A mask laid over photos: against scipy's filters and an explicit sum, its gradient against the transposed matrices."""
+"""A mask laid over photos: against scipy's filters and an explicit sum; its gradient against the transposed map."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from squares import BOX, SIDE, Box, Sharpness, inside, noise, overlap, sharpness, watched, weighted
 from torch import Tensor, nn
 
 from preimage import Network, RequestError, UnknownTapError, explain, objectives
@@ -22,7 +23,6 @@ from preimage.explain.mask import Game, is_probability
 from preimage.images import centre_crop
 from preimage.objectives import label, probabilities
 from preimage.priors import L1, Clip, TotalVariation
-from squares import BOX, SIDE, Box, Sharpness, inside, noise, overlap, sharpness, watched, weighted
 
 GAMES: list[Game] = ["deletion", "preservation", "both"]
 few = settings(max_examples=8, deadline=None)
@@ -235,7 +235,7 @@ def test_masks_stay_within_bounds_in_every_step(game: Game) -> None:
     explain(network, torch.ones(1, 32, 32), "prob:0", method=method, least_probability=0)
     masks = torch.cat([one[:1] for one in shown[:40]])
     assert len(masks) == 40
-    assert masks.min() == 0 and masks.max() == 1
+    assert masks.min() >= 0 and masks.max() == 1
     assert masks.diff(dim=0).abs().max() <= 0.2
     assert masks[0].std() > 0.2
     if game == "both":
@@ -308,16 +308,13 @@ def test_without_jitter_the_photo_is_shown_as_it_is() -> None:
     torch.testing.assert_close(torch.cat(list(shown)), photo.expand(3, -1, -1, -1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="below 84 pixels the jitter is rounded to a single offset, that is none, but the photo that the mask is "
-    "learned on is still resampled larger by a pixel and cut at its corner (mask.py, margin 1): up to a pixel off "
-    "what it is reported for, with jitter=0 exact",
-)
-def test_where_there_is_no_room_for_jitter_the_photo_is_shown_as_it_is() -> None:
+def test_small_photos_are_moved_by_one_pixel_and_without_jitter_shown_as_they_are() -> None:
     network, shown = watched(Network(Indifferent(), 64, channels=3))
     photo = noise(4, 64)
-    explained(network, photo, start=torch.ones(16, 16), l1=0.0, tv=0.0, iterations=3)
+    explained(network, photo, start=torch.ones(16, 16), l1=0.0, tv=0.0, iterations=12)
+    assert len({tuple(one.flatten().tolist()) for one in shown}) == 4  # 0 or 1 pixel on each axis
+    shown.clear()
+    explained(network, photo, start=torch.ones(16, 16), l1=0.0, tv=0.0, iterations=3, jitter=1)
     torch.testing.assert_close(torch.cat(list(shown)), photo.expand(3, -1, -1, -1))
 
 
@@ -609,7 +606,7 @@ def test_a_photo_without_a_finite_score_does_not_spoil_the_others(game: Game) ->
         alone = explain(network, photos[i], "class:0", method=method)
         torch.testing.assert_close(together[i].heatmap, alone.heatmap, rtol=0, atol=1e-4)
         assert together[i].notes == []
-    assert together[1].notes == [
+    assert together[1].notes[:3] == [
         "the mask did not converge; started again from 'half'",
         "the mask did not converge; started again from 'random'",
         "no mask was found that does better than none: do not read it",
@@ -647,12 +644,6 @@ def test_a_mask_that_is_given_is_not_replaced_by_another_start() -> None:
     assert made.notes == ["no mask was found that does better than none: do not read it"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a run that ends no better than its start counts as one that is no better than none (mask.py, learn): the "
-    "note 'no mask was found that does better than none: do not read it' is then false; a good mask to start from "
-    "and few iterations do",
-)
 def test_a_mask_that_does_far_better_than_none_is_not_said_to_do_worse() -> None:
     network, photo = sharpness(), noise(1)
     start = torch.ones(16, 16)
@@ -669,10 +660,6 @@ def test_a_mask_that_does_far_better_than_none_is_not_said_to_do_worse() -> None
     assert once_more.notes == [] and again.notes == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a run from 'half' that fails is started again from 'half' (mask.py, _AGAIN), not from another mask",
-)
 def test_it_is_started_again_from_another_mask_than_the_first() -> None:
     made = explained(Network(Indifferent(), SIDE, channels=3), noise(0), "prob:0", start="half", iterations=4)
     assert not any("from 'half'" in note for note in made.notes)
@@ -744,12 +731,6 @@ def test_ctrl_c_before_anything_is_done_is_passed_on() -> None:
     assert network.module.training
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(RuntimeError, AssertionError),
-    reason="Ctrl-C while a failed run is started again is swallowed (mask.py, explain looks at the first climb only), "
-    "and the shorter trace does not fit into the first one's: RuntimeError",
-)
 def test_ctrl_c_in_a_second_run_ends_it_too() -> None:
     def nothing(images: Tensor) -> Tensor:
         return torch.ones(len(images), dtype=torch.bool)
@@ -776,16 +757,16 @@ def test_ctrl_c_in_a_second_run_ends_it_too() -> None:
         ({"cells": -3}, "cells of 1 or more, not -3"),
         ({"cells": SIDE + 1}, "65 x 65 cells is larger than what it is laid over, 64 x 64"),
         ({"start": "middle"}, "circle, random, half, zeros, ones or a tensor, not 'middle'"),
-        ({"start": torch.ones(16, 15)}, r"shape \[16, 16\] here, not \[16, 15\]"),
-        ({"start": torch.ones(3, 16, 16)}, r"shape \[16, 16\] here, not \[3, 16, 16\]"),
-        ({"start": torch.ones(16)}, r"shape \[16, 16\] here, not \[16\]"),
-        ({"start": torch.tensor(1.0)}, r"shape \[16, 16\] here, not \[\]"),
+        ({"start": torch.ones(16, 15)}, r"shape \[16, 16\] here, .*, not \[16, 15\]"),
+        ({"start": torch.ones(3, 16, 16)}, r"shape \[16, 16\] here, .*, not \[3, 16, 16\]"),
+        ({"start": torch.ones(16)}, r"shape \[16, 16\] here, .*, not \[16\]"),
+        ({"start": torch.tensor(1.0)}, r"shape \[16, 16\] here, .*, not \[\]"),
         ({"start": torch.full((16, 16), 1.5)}, r"values in \[0, 1\]"),
         ({"start": torch.full((16, 16), -0.1)}, r"values in \[0, 1\]"),
         ({"start": torch.full((16, 16), torch.nan)}, r"values in \[0, 1\]"),
         ({"perturbation": "fog"}, "blur, constant, noise or an image file, not 'fog'"),
-        ({"blur": 0.0}, "sigma above zero"),
-        ({"mask_blur": -1.0}, "sigma above zero"),
+        ({"blur": 0.0}, "blur above zero"),
+        ({"mask_blur": -1.0}, "mask_blur of zero or more"),
     ],
 )
 def test_bad_settings_are_one_sentence(wrong: dict[str, Any], words: str) -> None:
@@ -793,20 +774,15 @@ def test_bad_settings_are_one_sentence(wrong: dict[str, Any], words: str) -> Non
         explained(sharpness(), noise(0), **{"iterations": 2, **wrong})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="a mask to start from with four axes, [N, 1, h, w], is a RuntimeError of torch's expand, not a sentence",
-)
-def test_a_start_with_four_axes_is_one_sentence() -> None:
+def test_a_start_with_four_axes_is_taken_or_refused_in_one_sentence() -> None:
+    explained(sharpness(), noise(0), start=torch.ones(1, 1, 16, 16), iterations=2)
     with pytest.raises(RequestError, match="a mask to start from"):
-        explained(sharpness(), noise(0), start=torch.ones(1, 1, 16, 16), iterations=2)
+        explained(sharpness(), noise(0), start=torch.ones(1, 2, 16, 16), iterations=2)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"jitter": -4}, {"step_size": math.nan}, {"step_size": -0.1}, {"l1": math.nan}, {"beta": 0.0}], ids=str
 )
-@pytest.mark.xfail(strict=True, reason="Mask checks game, iterations and cells only; these run, or end as a failed run")
 def test_settings_that_make_no_sense_are_one_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         explained(sharpness(), noise(0), **{"iterations": 2, **wrong})

@@ -27,8 +27,11 @@ pytestmark = pytest.mark.real
 
 
 def two(network: pi.Network, photographs: list[tuple[Path, int]]) -> tuple[Tensor, list[int]]:
+    """Two photographs and their classes; a little noise, since in flat areas max pooling may choose any unit."""
     some = [photographs[0], photographs[20]]
-    return stacked(some, network), [target for _, target in some]
+    images = stacked(some, network)
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    return (0.98 * images + 0.02 * noise), [target for _, target in some]
 
 
 def twin_of(resnet50: pi.Network) -> nn.Module:
@@ -181,7 +184,7 @@ def test_a_transformer_has_no_rule() -> None:
         (GuidedBackprop(), "there are none in vit before class:1; it has .*gelu instead"),
         (Deconvnet(), "there are none in vit"),
         (ExcitationBackprop(at="patch_embed.proj"), "excitation backprop has no rule for"),
-        (GradCAM(), "vit goes on with tokens behind 'patch_embed.proj'"),
+        (GradCAM(), "vit goes on with tokens behind '.*', its last map"),
     ):
         with pytest.raises(pi.RequestError, match=said):
             pi.explain(network, image, "class:1", method=method)

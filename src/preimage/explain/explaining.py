@@ -104,7 +104,8 @@ def explain(
     given = listed_photos(photos)
     if not given:
         raise RequestError("an explanation takes at least one photo")
-    methods = [(_name(one), find_method(one)) for one in ([method] if isinstance(method, (str, Method)) else method)]
+    asked_methods: list[Any] = list(method) if isinstance(method, (list, tuple)) else [method]
+    methods = [(_name(one), find_method(one)) for one in asked_methods]
     if not methods:
         raise RequestError("an explanation takes at least one method")
     sides = network.input_size if size is None else pair("size", size)
@@ -137,13 +138,17 @@ def explain(
             for k, rows in jobs:
                 name, one = methods[k]
                 bar.set_description(name)
-                some = [wanted[row] for row in rows]
+                some = [
+                    (i, probabilities(o) if one.asks_probabilities else o) for i, o in (wanted[row] for row in rows)
+                ]
                 question = Question(
                     network,
                     tuple(pictures[i] for i, _ in some),
-                    tuple(probabilities(o) if one.asks_probabilities else o for _, o in some),
+                    tuple(objective for _, objective in some),
                     sides,
                     tuple(_seed(seed, objective) for _, objective in some),
+                    tuple(i for i, _ in some),
+                    len(given),
                     chunk=batch_size,
                     on_step=bar.update,
                 )
@@ -194,11 +199,15 @@ def _explanation(
         mask=None if found.masks is None else found.masks[position].float().cpu(),
         scores={name: float(values[position]) for name, values in found.scores.items()},
         trace=None if found.traces is None else found.traces[:, position].cpu(),
-        notes=[] if found.notes is None else found.notes[position],
+        notes=[*([] if found.notes is None else found.notes[position]), *_not_finite(found.heatmaps[position])],
         details={} if found.details is None else found.details[position],
         settings=settings,
         interrupted=found.interrupted,
     )
+
+
+def _not_finite(heatmap: Tensor) -> list[str]:
+    return [] if heatmap.isfinite().all() else ["the network's answers are not finite: do not read this map"]
 
 
 def _name(method: str | Method) -> str:
@@ -238,11 +247,19 @@ def _targets(
         if len(targets) != count:
             raise RequestError(f"targets for {len(targets)} photos were given, but {count} photos")
         each = list(targets)
+    if any(
+        not (one is None or isinstance(one, (str, Objective)))
+        for some in each
+        for one in (some if isinstance(some, (list, tuple)) else [some])
+    ):
+        raise RequestError("a target is a string or an Objective; several are a list, or one list for each photo")
     if any(targets == [] or targets == () for targets in each):
         raise RequestError("there is nothing to explain: a list of targets is empty")
     flat = [list(one) if isinstance(one, (list, tuple)) else [one] for one in each]
     if any(one is None or (isinstance(one, str) and one.startswith(_TOP)) for some in flat for one in some):
-        ranks = _logits(network, photos, batch_size).sort(dim=1, descending=True, stable=True).indices
+        logits = _answers(network, photos, batch_size)
+        logits = logits.flatten(2).mean(2) if logits.ndim > 2 else logits
+        ranks = logits.sort(dim=1, descending=True, stable=True).indices
         flat = [[_strongest(one, row) for one in some] for some, row in zip(flat, ranks.tolist(), strict=True)]
     # Many photos are often asked the same.
     known: dict[Any, list[Objective]] = {}
@@ -262,12 +279,12 @@ def _strongest(target: Any, ranks: list[int]) -> Any:
 
 
 @torch.no_grad()
-def _logits(network: Network, photos: Tensor, batch_size: int) -> Tensor:
+def _answers(network: Network, photos: Tensor, batch_size: int) -> Tensor:
+    """The class scores of each photo, [N, classes] or, of a network that answers position by position, with those."""
     place = Place(network.logits, after_relu=True)
     with network.held():
         parts = [network.run(some.to(network.device), [place])[place].cpu() for some in torch.split(photos, batch_size)]
-    logits = torch.cat(parts)
-    return logits.flatten(2).mean(2) if logits.ndim > 2 else logits
+    return torch.cat(parts)
 
 
 def _check_probable(
@@ -283,7 +300,8 @@ def _check_probable(
         wanted |= {(i, int(one.label)) for one in some if isinstance(one, Label) and one.kind in _MAYBE}
     if not wanted or least <= 0:
         return
-    chances = _logits(network, photos, batch_size).softmax(1)
+    chances = _answers(network, photos, batch_size).softmax(1)
+    chances = chances.flatten(2).mean(2) if chances.ndim > 2 else chances
     faint = [(i, c) for i, c in sorted(wanted) if not float(chances[i, c]) >= least]
     if not faint:
         return

@@ -33,7 +33,8 @@ class Explanation:
     heatmap: float32 [H, W], larger is more important; its scale is the method's own.
     mask: of the methods that learn one, float32 [H, W] in [0, 1]: 1 where the photo is kept, 0 where it is perturbed.
     scores: what the network answers, by name: to the "photo", and for masks also to the "masked" photo (both, where
-        two games are played at once: "kept", "deleted") and to the wholly "perturbed" one.
+        two games are played at once: "kept", "deleted") and to the wholly "perturbed" one; for integrated gradients to
+        the "baseline".
     trace: for masks, the score of each step, [steps].
     notes: what a person should know of how it went, in sentences; empty where there is nothing to say.
     details: of the run, plain JSON types. settings: all that determines the result, as in `Result`.

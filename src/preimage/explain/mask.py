@@ -35,6 +35,8 @@ _WEIGHTS = (1e-4, 1e-2)
 """lambda_1 and lambda_2 (SPEC M.2)."""
 _AT_TAPS = {112: (5e-5, 1e-2), 56: (1e-4, 1e-2), 28: (1e-4, 1e-2), 14: (5e-3, 1e-2), 7: (1e-2, 1e-3)}
 """The same for maps of so many rows: those of VGG-16's five pooling layers (SPEC M.2)."""
+_APART = 1_000_003
+"""How far the seeds of random starts are from those of noise."""
 _AGAIN: tuple[Start, ...] = ("half", "random")
 """What a run that did not converge starts from again, in turn."""
 
@@ -53,14 +55,16 @@ class Mask(Method):
     perturbation: "blur", "constant" (the network's mean colour), "noise" (SPEC M4); or a picture; or a function that
         makes other pictures [N, C, H, W] out of photos.
     blur, mask_blur, jitter: sigma_0 of the blurred photo, sigma_m of the mask, and by how many pixels less one each
-        step may move the photo under the mask; in pixels for photos of 224 (SPEC M.5-4), scaled for others.
+        step may move the photo under the mask; in pixels for photos of 224 (SPEC M.5-4), scaled for others, on which
+        the jitter is one pixel at least.
     start: "circle" (supplement, section 2; see `circular_masks`), "random", "half", "zeros", "ones" (SPEC M5), or a
-        tensor [h, w], or [N, h, w] for a batch.
+        tensor [h, w], or [photos, h, w] with one for each photo.
     at: a tap, whose activations are masked instead of the photo's pixels (SPEC M7): one cell for each position, whose
         channels all become zero where the mask is, without blur and jitter, and with weights that are not scaled.
     anisotropic, gradient_through_blur: see `TotalVariation` and `MaskOver`.
 
-    A run that ends no better than with no mask at all, or not finite, is started again from another mask, and says so.
+    A run that ends no better than with no mask at all, worse than it began, or not finite, is started again from
+    another mask, and says so (SPEC M.5-18). Of all its runs the best is kept.
     """
 
     name: ClassVar[str] = "mask"
@@ -85,9 +89,15 @@ class Mask(Method):
     gradient_through_blur: bool = True
 
     def __post_init__(self) -> None:
-        for what in ("iterations", "cells"):
+        for what in ("iterations", "cells", "weights_for"):
             if getattr(self, what) is not None and getattr(self, what) < 1:
                 raise RequestError(f"a mask has {what} of 1 or more, not {getattr(self, what)}")
+        for what in ("step_size", "beta", "blur"):
+            if not 0 < getattr(self, what) < math.inf:
+                raise RequestError(f"a mask has a {what} above zero, not {getattr(self, what)}")
+        for what in ("l1", "tv", "mask_blur", "jitter"):
+            if getattr(self, what) is not None and not 0 <= getattr(self, what) < math.inf:
+                raise RequestError(f"a mask has a {what} of zero or more, not {getattr(self, what)}")
         if self.game not in ("deletion", "preservation", "both"):
             raise RequestError(f"a game is 'deletion', 'preservation' or 'both', not '{self.game}'")
 
@@ -99,13 +109,14 @@ class Mask(Method):
         starts, details = run.starts(self.start)
         best = run.learn(starts)
         notes: list[list[str]] = [[] for _ in range(len(asked))]
-        for start in () if isinstance(self.start, Tensor) or best.climb.interrupted else _AGAIN:
-            failed = [i for i, loss in enumerate(best.losses) if not loss < run.untouched[i]]
-            if not failed:
-                break
-            again = run.some(failed)
-            other = again.learn(again.starts(start)[0])
-            for position, i in enumerate(failed):
+        interrupted = best.climb.interrupted
+        for start in () if isinstance(self.start, Tensor) else _AGAIN:
+            failed = [i for i in range(len(asked)) if best.failed(i, run.untouched[i])]
+            if interrupted or not failed or start == self.start:
+                continue
+            other = run.some(failed).learn_from(start)
+            interrupted = other.climb.interrupted
+            for position, i in enumerate([] if interrupted else failed):
                 notes[i].append(f"the mask did not converge; started again from '{start}'")
                 if not best.losses[i] <= other.losses[position]:
                     best.take(i, other, position)
@@ -113,7 +124,7 @@ class Mask(Method):
             if not loss < run.untouched[i]:
                 notes[i].append("no mask was found that does better than none: do not read it")
             details[i] |= {"loss": number(loss), "loss without a mask": number(run.untouched[i])}
-        return run.found(best, notes, details)
+        return run.found(best, notes, details, interrupted)
 
     def weights(self, cells: tuple[int, int]) -> tuple[float, float]:
         """lambda_1 and lambda_2 for a mask of (height, width) cells."""
@@ -146,15 +157,21 @@ class HybridMask(Mask):
 
 @dataclass
 class _Learned:
-    """Masks after a run, with what it cost them not to be smaller or smoother, [N]."""
+    """Masks after a run. losses: what is to be as low as can be, [N], and begun, what it was at the start."""
 
     masks: Tensor
     losses: list[float]
+    begun: list[float]
     traces: Tensor
     climb: Climb
 
+    def failed(self, index: int, untouched: float) -> bool:
+        """Whether a mask ended no better than none at all, worse than it began, or not finite."""
+        return not (self.losses[index] < untouched and self.losses[index] <= self.begun[index])
+
     def take(self, index: int, other: _Learned, position: int) -> None:
         self.masks[index], self.losses[index] = other.masks[position], other.losses[position]
+        self.begun[index] = other.begun[position]
         self.traces[:, index] = other.traces[:, position]
 
 
@@ -178,7 +195,8 @@ class _Run:
             self._jitter: tuple[Window, ...] = ()
             self.plain_photos, self.plain_perturbed = self._photos, self._perturbed
         else:
-            margin = max(1, round(asked.pixels(method.jitter))) if method.jitter else 0
+            # Less than two pixels would move nothing.
+            margin = max(2, round(asked.pixels(method.jitter))) if method.jitter > 1 else 0
             side = method.cells or max(1, min(_CELLS, min(asked.size) // _SMALLEST_CELL))
             seen, cells = asked.size, grid(asked.size, side)
             self.plain_photos = asked.photos
@@ -189,7 +207,7 @@ class _Run:
             options = (method.perturbation, asked, asked.pixels(method.blur))
             self.plain_perturbed = perturbed(self.plain_photos, *options)
             self._perturbed = self.plain_perturbed if larger is None else perturbed(larger, *options)
-            self._jitter = (Window(*seen),) if margin > 1 else ()
+            self._jitter = (Window(*seen),) if margin else ()
         self.parametrization = MaskOver(
             1,
             *cells,
@@ -217,8 +235,8 @@ class _Run:
             asked,
             pictures=tuple(asked.pictures[i] for i in rows),
             objectives=tuple(asked.objectives[i] for i in rows),
-            # The first seeds led nowhere.
-            seeds=tuple(asked.seeds[i] + 1 for i in rows),
+            of=tuple(asked.of[i] for i in rows) if asked.of else (),
+            seeds=tuple(asked.seeds[i] for i in rows),
             on_step=lambda _: None,
         )
         return _Run(self._method, few)
@@ -229,9 +247,17 @@ class _Run:
         nothing: list[dict[str, Any]] = [{} for _ in range(count)]
         if isinstance(start, Tensor):
             given = start.detach().float().to(self._photos)
-            masks = (given if given.ndim == 3 else given[None].expand(count, *given.shape[-2:]))[:, None]
-            if masks.shape != (count, 1, *cells):
-                raise RequestError(f"a mask to start from has shape {list(cells)} here, not {list(start.shape)}")
+            given = given[:, 0] if given.ndim == 4 and given.shape[1] == 1 else given
+            of = self._asked.of or tuple(range(count))
+            photos = self._asked.given if self._asked.of else count
+            if given.ndim == 2:
+                given = given.expand(photos, *given.shape)
+            if given.shape != (photos, *cells):
+                raise RequestError(
+                    f"a mask to start from has shape {list(cells)} here, or [{photos}, {cells[0]}, {cells[1]}] for "
+                    f"{photos} photos, not {list(start.shape)}"
+                )
+            masks = given[list(of), None]
             if not (masks.isfinite().all() and masks.min() >= 0 and masks.max() <= 1):
                 raise RequestError("a mask to start from has values in [0, 1]")
             return masks, nothing
@@ -239,7 +265,7 @@ class _Run:
             masks, radii = circular_masks(self._asked, self._plainly, self._few, self._method.game)
             return masks, [{"radius": radius} for radius in radii]
         if start == "random":
-            generators = (torch.Generator().manual_seed(seed) for seed in self._asked.seeds)
+            generators = (torch.Generator().manual_seed(seed + _APART) for seed in self._asked.seeds)
             return torch.stack([torch.rand((1, *cells), generator=one) for one in generators]).to(self._photos), nothing
         constants = {"half": 0.5, "zeros": 0.0, "ones": 1.0}
         if start not in constants:
@@ -267,11 +293,14 @@ class _Run:
             referee=lambda climbed: torch.ones(len(climbed.parameters), dtype=torch.bool),
         )
         begun, ended = self.losses(starts), self.losses(reached.parameters)
-        losses = [end if end <= begin else float("nan") for begin, end in zip(begun, ended, strict=True)]
         trace = torch.stack(reached.trace).cpu() if reached.trace else torch.empty(0, len(starts))
-        return _Learned(reached.parameters.clone(), losses, trace / torch.tensor(self._factors), reached)
+        return _Learned(reached.parameters.clone(), ended, begun, trace / torch.tensor(self._factors), reached)
 
-    def found(self, best: _Learned, notes: list[list[str]], details: list[dict[str, Any]]) -> Found:
+    def learn_from(self, start: Start) -> _Learned:
+        """Climb from masks of this kind."""
+        return self.learn(self.starts(start)[0])
+
+    def found(self, best: _Learned, notes: list[list[str]], details: list[dict[str, Any]], interrupted: bool) -> Found:
         """What the masks say, at the photos' size."""
         asked, game = self._asked, self._method.game
         masks = self.parametrization.picture(best.masks)
@@ -289,7 +318,7 @@ class _Run:
         else:
             scores["masked"] = self._scores(shown, plain)
         heatmaps = 1 - masks if game == "deletion" else masks
-        return Found(heatmaps, masks, scores, best.traces, notes, details, best.climb.interrupted)
+        return Found(heatmaps, masks, scores, best.traces, notes, details, interrupted)
 
     @torch.no_grad()
     def losses(self, masks: Tensor) -> list[float]:

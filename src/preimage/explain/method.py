@@ -27,7 +27,8 @@ class Question:
     pictures: the photos as they were given, [C, h, w] in [0, 1], larger than what the network is shown, or as large.
     objectives: bound to the network, one for each photo.
     size: (height, width) at which the network is shown the photos.
-    seeds: of all randomness, one for each photo and objective.
+    seeds: of all randomness, one for each photo and objective. of: the number of each photo among the `given` ones;
+        empty: these are all.
     chunk: how many images go through the network at once, at most. on_step: called with the number of steps done.
     """
 
@@ -36,6 +37,8 @@ class Question:
     objectives: tuple[Objective, ...]
     size: tuple[int, int]
     seeds: tuple[int, ...]
+    of: tuple[int, ...] = ()
+    given: int = 0
     chunk: int = 16
     on_step: Callable[[int], object] = lambda _: None
 

@@ -50,8 +50,10 @@ def perturbed(photos: Tensor, perturbation: Perturbation, asked: Question, sigma
     if not callable(perturbation):
         return perturbed(photos, as_image(perturbation, asked.network.channels), asked, sigma)
     with torch.no_grad():
-        made = perturbation(photos)
+        made = perturbation(photos.clone())
     if not isinstance(made, Tensor) or made.shape != photos.shape:
         got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise RequestError(f"a perturbation makes pictures {list(photos.shape)} out of such photos, not {got}")
+    if not (made.isfinite().all() and made.min() >= 0 and made.max() <= 1):
+        raise RequestError("a perturbation makes pictures with finite values in [0, 1]; this one does not")
     return made.detach().to(photos)

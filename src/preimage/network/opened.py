@@ -186,6 +186,13 @@ class Network:
         names = {place: self.tap(place.tap).name for place in places}
         assert self._sites is not None
         sites = {place: self._sites[name] for place, name in names.items()}
+        if instead is not None:
+            exchanged = self.tap(instead[0]).name
+            for place, name in names.items():
+                if name == exchanged and not place.after_relu and sites[place].rectifiers:
+                    raise RequestError(
+                        f"{place.tap} is exchanged behind its ReLU, before which nothing stands; ask after:{place.tap}"
+                    )
         # Two places may be the same site (an alias): run_to keys by site.
         wanted = {(site, place.after_relu): place for place, site in sites.items()}
         keep = frozenset().union(*(s.rectifiers for p, s in sites.items() if not p.after_relu))
