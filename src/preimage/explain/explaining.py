@@ -134,7 +134,10 @@ def explain(
     jobs = [(k, rows) for k in range(len(methods)) for rows in _batches(wanted, batch_size)]
     hidden = None if progress is None else not progress
     try:
-        with tqdm(total=sum(methods[k][1].steps() for k, _ in jobs), disable=hidden, unit="step", leave=False) as bar:
+        with (
+            network.held(),
+            tqdm(total=sum(methods[k][1].steps() for k, _ in jobs), disable=hidden, unit="step", leave=False) as bar,
+        ):
             for k, rows in jobs:
                 name, one = methods[k]
                 bar.set_description(name)

@@ -34,9 +34,11 @@ class GradCAM(Method):
             place = layer_place(network, self.at or grad_cam_layer(network, objective))
             values = with_gradient(activations(asked, place))
             with torch.enable_grad():
-                score = objective.score(network.beyond(place.tap, asked.photos).run(values, objective.places())).sum()
+                scores = objective.score(network.beyond(place.tap, asked.photos).run(values, objective.places()))
+                score = scores.sum()
             check_behind(score, asked, place)
             gradient = torch.autograd.grad(score, values)[0]
         weights = gradient.mean((2, 3), keepdim=True)
         maps = (weights * values.detach()).sum(1).clamp(min=0)
-        return Found(at_photo_size(maps, asked.size), details=[{"at": place.tap} for _ in range(len(asked))])
+        details = [{"at": place.tap} for _ in range(len(asked))]
+        return Found(at_photo_size(maps, asked.size), scores={"photo": scores.detach()}, details=details)

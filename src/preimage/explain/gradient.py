@@ -27,11 +27,15 @@ class Gradient(Method):
     source: ClassVar[str] = "Simonyan et al. 2014; paper 4, SPEC M9"
 
     def explain(self, asked: Question) -> Found:
-        return Found(largest_channel(pixel_gradient(asked)))
+        gradient, scores = pixel_gradient(asked)
+        return Found(largest_channel(gradient), scores={"photo": scores})
 
 
-def pixel_gradient(asked: Question, rule: RectifierRule | None = None, photos: Tensor | None = None) -> Tensor:
-    """d score / d pixel of each photo, [N, C, H, W]; `rule`, made with `photos`, changes it at the ReLUs.
+def pixel_gradient(
+    asked: Question, rule: RectifierRule | None = None, photos: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """d score / d pixel of each photo, [N, C, H, W], and the scores [N]; `rule`, made with `photos`, changes the way back
+    at the ReLUs.
 
     Raises `RequestError` if what is asked does not depend on the photo by anything that has a gradient.
     """
@@ -40,10 +44,10 @@ def pixel_gradient(asked: Question, rule: RectifierRule | None = None, photos: T
     with asked.network.held(), torch.enable_grad():
         with nullcontext() if rule is None else rule:
             values = asked.network.run(images, objective.places())
-        score = objective.score(values).sum()
-    if not score.requires_grad:
+        scores = objective.score(values)
+    if not scores.requires_grad:
         raise RequestError(f"{asked.objectives[0]} has no gradient in {asked.network.name}")
-    return torch.autograd.grad(score, images)[0]
+    return torch.autograd.grad(scores.sum(), images)[0], scores.detach()
 
 
 def with_gradient(values: Tensor) -> Tensor:
@@ -61,7 +65,7 @@ def through_rectifiers(asked: Question, method: Method, rule: RectifierRule, pho
 
     Raises `RequestError` if there are none; where other activation functions stand beside them, a note says so.
     """
-    heatmaps = largest_channel(pixel_gradient(asked, rule, photos))
+    gradient, scores = pixel_gradient(asked, rule, photos)
     others = ", ".join(rule.others)
     if not rule.changed:
         instead = f"it has {others} instead" if others else "it has no activation function there"
@@ -70,4 +74,4 @@ def through_rectifiers(asked: Question, method: Method, rule: RectifierRule, pho
             f"{asked.objectives[0]}; {instead}"
         )
     notes = [f"only ReLUs have the rule of {method.name}; {others} went back as in the gradient"] if others else []
-    return Found(heatmaps, notes=[list(notes) for _ in range(len(asked))])
+    return Found(largest_channel(gradient), scores={"photo": scores}, notes=[list(notes) for _ in range(len(asked))])
