@@ -28,7 +28,10 @@ from torch import Tensor
 import networks
 import preimage as pi
 from photographs import balanced, cropped
-from preimage.explain import GradCAM, Gradient, IntegratedGradients, Mask, Method, Occlusion
+from preimage.explain import GradCAM, Gradient, IntegratedGradients, Mask, Method, Occlusion, Question
+from preimage.explain.circle import circular_masks
+from preimage.parametrizations import MaskOver
+from preimage.priors import Gaussian
 
 OUT = Path(__file__).parent / "explaining.json"
 ITERATIONS = 300
@@ -59,13 +62,18 @@ def masks(network: pi.Network, batch: int) -> dict[str, Any]:
         classes = network.run(photos, [pi.Place(network.logits, True)])[pi.Place(network.logits, True)].argmax(1)
     targets = [[f"class:{int(c)}"] for c in classes]
 
-    def learned(iterations: int, start: str) -> float:
-        method = Mask(iterations=iterations, start=start)  # type: ignore[arg-type]
-        return seconds(
-            lambda: pi.explain(
-                network, photos, targets, method=method, least_probability=0, batch_size=batch, progress=False
+    found: list[Any] = []
+
+    def learned() -> None:
+        method = Mask(iterations=ITERATIONS)
+        found.extend(
+            pi.explain(
+                network, list(photos), targets, method=method, least_probability=0, batch_size=batch, progress=False
             )
         )
+
+    objectives = tuple(pi.objectives.label(int(c), "prob").bind(network) for c in classes)
+    question = Question(network, tuple(photos), objectives, network.input_size, (0,) * batch, max(batch, 16))
 
     layouts = (torch.channels_last, torch.contiguous_format)
     trial = [seconds(lambda layout=layout: bare(network, photos, classes, 4, layout)) for layout in layouts]  # type: ignore[misc]
@@ -77,9 +85,10 @@ def masks(network: pi.Network, batch: int) -> dict[str, Any]:
         passes.append(seconds(lambda: bare(network, photos, classes, part, layout)) / part)
 
     bare_part()
-    searches = [learned(1, "circle") - learned(1, "half") for _ in range(3 if batch == 1 else 1)]
+    with network.held():
+        searches = [seconds(lambda: circle_search(question)) for _ in range(3 if batch == 1 else 1)]
     bare_part()
-    whole = learned(ITERATIONS, "circle")
+    whole = seconds(learned)
     bare_part()
     bare_part()
     bottom = statistics.mean(passes) * ITERATIONS
@@ -89,15 +98,24 @@ def masks(network: pi.Network, batch: int) -> dict[str, Any]:
         "ratio": round(whole / bottom, 3),
         "circular_search": round(statistics.median(searches) / whole, 4),
         "bare_layout": str(layout),
+        "started_again": sum(bool(one.notes) for one in found),
     }
 
 
-def many(network: pi.Network, method: Method, count: int, batch: int) -> dict[str, Any]:
-    """(b) for one method."""
-    photos = list(cropped(balanced(count), network.input_size[0]))
+def circle_search(asked: Question) -> None:
+    """Looking for the discs that a run starts from."""
+    size = asked.size
+    sides = {"photos": asked.photos, "perturbed": Gaussian(sigma=asked.pixels(10.0))(asked.photos), "seen": size}
+    over = MaskOver(1, 28, 28, sigma=asked.pixels(5.0), **sides)  # type: ignore[arg-type]
+    circular_masks(asked, over, asked.scores, "deletion")
+
+
+def many(network: pi.Network, method: Method, count: int, batch: int, side: int) -> dict[str, Any]:
+    """(b) for one method, on photos of `side` pixels."""
+    photos = list(cropped(balanced(count), side))
 
     def explain(some: list[Tensor]) -> None:
-        pi.explain(network, some, "class:3", method=method, least_probability=0, batch_size=batch, progress=False)
+        pi.explain(network, some, method=method, size=side, least_probability=0, batch_size=batch, progress=False)
 
     explain(photos[:1])
     one_call = seconds(lambda: explain(photos))
@@ -156,8 +174,10 @@ def main() -> None:
     if "captum" in asked.parts:
         keep("against Captum, bundled", against_captum(bundled))
     if "many" in asked.parts:
-        for method in (Gradient(), GradCAM(), Mask(iterations=20)):
-            keep(f"64 photos, bundled, {method.name}", many(bundled, method, 64, 32))
+        for side in (64, 224):
+            for method in (Gradient(), GradCAM()):
+                keep(f"64 photos of {side} px, bundled, {method.name}", many(bundled, method, 64, 16, side))
+        keep("64 photos of 64 px, bundled, mask of 20 steps", many(bundled, Mask(iterations=20), 64, 16, 64))
     if "masks" in asked.parts:
         for network in (bundled, resnet50):
             for batch in (1, 16):

@@ -36,6 +36,8 @@ def main() -> None:
     table = {}
     for name in pi.methods():
         some = [one for one in made if one.method == name]
+        if not some:  # it has no rule for something in this network
+            continue
         asked = [label(int(one.objective.split(":")[1].split(" ")[0]), "prob").bind(network) for one in some]
         shown = torch.stack([one.photo for one in some])
         curve = deletion_curve(network, shown, torch.stack([one.heatmap for one in some]), asked)

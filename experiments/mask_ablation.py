@@ -4,7 +4,8 @@
 
 Does a mask still work under the perturbations that it was not learned with? One that found an artefact does not. For
 photographs and the bundled network's first answers: the share of the probability that is left under the mask, for three
-perturbations, and SPEC M17's curve (mask cut at thresholds). Writes `results/mask_ablation.json` and a figure.
+perturbations, and SPEC M17's curve (mask cut at thresholds). Without upsampling a mask has a cell for each pixel, and
+its weights are scaled so that the same mask costs the same. Writes `results/mask_ablation.json` and a figure.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
             "deleted": mean(1 - masks.mean((1, 2))),
             "left": {kind: mean(values) for kind, values in left_under(network, photos, masks, classes).items()},
             "curve": {k: mean(curve_under(network, photos, masks, classes, k).mean(1)) for k in KINDS},
-            "not converged": sum(bool(one.notes) for one in made),
+            "started again": sum(bool(one.notes) for one in made),
             "seconds_per_photo": round((time.monotonic() - began) / len(photos), 1),
         }
         table[name] = row

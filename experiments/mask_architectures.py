@@ -49,7 +49,7 @@ def main() -> None:
             "deleted": mean([1 - float(one.mask.mean()) for one in made]),
             "probability": mean([one.scores["photo"] for one in made]),
             "under the mask": mean([one.scores["masked"] for one in made]),
-            "not converged": sum(bool(one.notes) for one in made),
+            "started again": sum(bool(one.notes) for one in made),
         }
         print(name, table[name], flush=True)
         names = [network.labels[c].split(",")[0][:20] for c in classes]

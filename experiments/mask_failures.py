@@ -58,7 +58,7 @@ def main() -> None:
             "deleted": mean([1 - float(one.mask.mean()) for one in made]),
             "score": mean([one.scores["photo"] for one in made]),
             "under the mask": mean([one.scores["masked"] for one in made]),
-            "not converged": sum(bool(one.notes) for one in made),
+            "started again": sum(bool(one.notes) for one in made),
         }
         print(title, table[title], flush=True)
         pictures.append((title, [(one.heatmap[None].expand(3, -1, -1), "") for one in made]))

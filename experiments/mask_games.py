@@ -41,7 +41,7 @@ def main() -> None:
         made = pi.explain(network, photos, targets, method=game, least_probability=0, batch_size=8, progress=False)
         curve = deletion_curve(network, photos, made.heatmaps, probabilities).mean(1) / sure
         after = torch.tensor([one.scores["masked" if game != "mask-both" else "kept"] for one in made])
-        row: dict[str, object] = {"not converged": sum(bool(one.notes) for one in made)}
+        row: dict[str, object] = {"started again": sum(bool(one.notes) for one in made)}
         for kind, some in {"all": sure >= 0, "surer half": sure > half, "less sure half": sure <= half}.items():
             row[kind] = {
                 "marked": mean(made.heatmaps[some].mean((1, 2))),

@@ -38,7 +38,7 @@ def main() -> None:
         names = [network.labels[c].split(",")[0][:24] for c in classes]
         rows = [("photo", [(photo, said) for photo, said in zip(photos, names, strict=True)])]
         for tap in (None, *taps):
-            method = Mask(at=tap, perturbation="constant") if tap else Mask()
+            method = Mask(at=tap)
             targets = [[f"class:{c}"] for c in classes]
             made = pi.explain(
                 network, photos, targets, method=method, least_probability=0, batch_size=4, progress=False
@@ -46,7 +46,7 @@ def main() -> None:
             before, after = ([one.scores[key] for one in made] for key in ("photo", "masked"))
             row = {"deleted": mean([1 - float(one.mask.mean()) for one in made])}
             row |= {"probability": mean(before), "under the mask": mean(after)}
-            row["not converged"] = sum(bool(one.notes) for one in made)
+            row["started again"] = sum(bool(one.notes) for one in made)
             table[f"{name} {tap or 'photo'}"] = row
             print(name, tap, row, flush=True)
             write_rows("mask_layers", table)

@@ -40,7 +40,7 @@ def answers(network: pi.Network, photos: Tensor, masks: Tensor, classes: Sequenc
 def left_under(network: pi.Network, photos: Tensor, masks: Tensor, classes: Sequence[int]) -> dict[str, Tensor]:
     """For each perturbation the share of the score that is left, (s - s_all) / (s_photo - s_all) cut to [0, 1], [N].
 
-    s_all is the score when all is perturbed (SPEC M17 normalises so).
+    s_all is the score when all is perturbed, which is how we read the s_mask of SPEC M17.
     """
     whole, nothing = torch.ones_like(masks), torch.zeros_like(masks)
     out = {}

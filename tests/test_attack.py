@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from climbs import linear
 from preimage import Network, RequestError
 from preimage.evaluation import Attack, attack
-from preimage.evaluation.attack import first_answers
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -149,7 +148,7 @@ def test_every_photo_is_led_away_from_its_own_answer() -> None:
 def test_a_batch_is_attacked_as_each_alone(count: int) -> None:
     network, given_photos = curved(), photos(5, count)
     together = attack(network, given_photos, epsilon=0.1, step_size=0.03, steps=4)
-    assert torch.equal(together.before, first_answers(network, given_photos))
+    assert torch.equal(together.before, network.class_scores(given_photos).argmax(1))
     for i in (0, count // 2, count - 1):
         alone = attack(network, given_photos[i : i + 1], epsilon=0.1, step_size=0.03, steps=4)
         same = (together.attacked[i] - alone.attacked[0]).abs() < 1e-5
@@ -167,12 +166,6 @@ def test_answers_by_place_are_averaged() -> None:
         assert torch.equal(made.after, layer(made.attacked).mean((2, 3)).argmax(1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="where the first answer's probability rounds to 1 (a logit 17 and more above all others), the gradient of "
-    "its log-probability is 0, and so is its sign: the photo stays as it is",
-)
 def test_a_network_that_is_very_sure_is_attacked_too() -> None:
     """The same classifier, its logits 200 times as strong: the same answers, the same best attack."""
     given_photos = photos(1, 3)
@@ -198,7 +191,7 @@ def test_a_network_that_is_very_sure_is_attacked_too() -> None:
     ],
 )
 def test_what_is_no_batch_of_photos_is_refused(wrong: Tensor) -> None:
-    with pytest.raises(RequestError, match=r"photos to attack are \[N, C, H, W\] with values in \[0, 1\], not"):
+    with pytest.raises(RequestError, match="photos to attack"):
         attack(curved(), wrong)
 
 
@@ -209,7 +202,6 @@ def test_photos_that_the_network_does_not_take_are_refused() -> None:
         attack(curved(), torch.zeros(1, CHANNELS, 9, 9))
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="no photo at all is torch's RuntimeError, not a sentence")
 def test_no_photo_is_refused() -> None:
     with pytest.raises(RequestError):
         attack(curved(), torch.zeros(0, CHANNELS, SIDE, SIDE))

@@ -73,8 +73,8 @@ def test_no_console_error_and_every_image_loads(browser: webdriver.Chrome, page:
     sizes = browser.execute_script("return [...document.querySelectorAll('main img')].map(i => i.naturalWidth)")
     others = browser.find_elements(By.CSS_SELECTOR, ".others img")
     assert 6 <= len(others) <= 9  # some methods have no rule for this network
-    # The photo, why it answers so for four classes, twice, and what others say, what two layers know of it, three of its
-    # classes, four classes, three units of two layers.
+    # The photo, why it answers so for four classes, twice, and what others say, what two layers know of it, three of
+    # its classes, four classes, three units of two layers.
     assert len(sizes) == 1 + 2 * 4 + len(others) + 2 + 3 + 4 + 2 * 3
     assert min(sizes) > 0
     assert browser.get_log("browser") == []

@@ -309,11 +309,6 @@ def test_names_are_escaped(page: Path) -> None:
     assert 'say "dog"' not in text
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a class whose name holds a colon is called 'channel ...' (making.py, _title splits at the last colon)",
-)
 def test_names_with_a_colon_stay_whole(tmp_path: Path) -> None:
     net = network(labels=["bird: crane", *LABELS[1:]])
     document = short(tmp_path, net, [photograph(tmp_path)], reasons=1)[1]
@@ -382,13 +377,6 @@ def test_ctrl_c_before_the_first_mask_leaves_the_answers(tmp_path: Path, monkeyp
     assert "Why it answers so" not in text and len(made.sections[0].answers) == 5
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="after Ctrl-C in the first photo the second photo's masks and all other methods are still computed, and "
-    "then the report says that it was not interrupted (making.py, photo: nothing asks self.interrupted before why(), "
-    "and self.interrupted is overwritten)",
-)
 @pytest.mark.parametrize("where", ["masks", "other methods", "depths"])
 def test_ctrl_c_in_the_first_photo_ends_the_second_s_too(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -460,11 +448,6 @@ def test_a_curve_is_the_values_scaled(values: list[float]) -> None:
             assert y == pytest.approx(HEIGHT - 2 - (HEIGHT - 4) * value / highest, abs=0.051)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="values that are not finite are written into the path as 'nan', which is no SVG; sparkline leaves them out",
-)
 @pytest.mark.parametrize("values", [[1.0, float("nan"), 0.5], [float("nan")] * 3, [float("inf"), 1.0]])
 def test_what_is_not_finite_is_left_out_of_a_curve(values: list[float]) -> None:
     assert "nan" not in falling(values) and "inf" not in falling(values)

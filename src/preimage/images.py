@@ -81,7 +81,10 @@ def _checked(image: Tensor, channels: int) -> Tensor:
     if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
         raise RequestError(f"an image has shape [{channels}, H, W] here, not {list(image.shape)}")
     if not (image.isfinite().all() and image.min() >= 0 and image.max() <= 1):
-        raise RequestError(f"an image's values lie in [0, 1], not between {image.min():g} and {image.max():g}")
+        raise RequestError(
+            f"an image's values lie in [0, 1], not between {image.min():g} and {image.max():g}; give it as it is, "
+            "without the network's preprocessing"
+        )
     return image
 
 

@@ -12,7 +12,7 @@ from onlookers import question
 from squares import BOX, SIDE, Box, Sharpness, inside, noise, overlap, sharpness
 from torch import Tensor, nn
 
-from preimage import Network, NonFiniteScoreError, RequestError, explain
+from preimage import Network, RequestError, explain
 from preimage.explain import Explanation, Extremal, find_method, methods
 from preimage.objectives import label
 
@@ -155,8 +155,8 @@ def test_what_speaks_against_a_class_is_kept_where_it_does_not_look() -> None:
 
 
 def test_a_score_that_is_the_same_without_the_photo_has_no_part_to_find() -> None:
-    with pytest.raises(RequestError, match=r"prob:1 .* the same for the photo and for the blurred one"):
-        explained(Network(nn.Sequential(nn.Flatten(), Even()), SIDE, channels=3), noise(0), "prob:1")
+    made = explained(Network(nn.Sequential(nn.Flatten(), Even()), SIDE, channels=3), noise(0), "prob:1", iterations=2)
+    assert made.notes == ["the answer is the same for the photo and for the blurred one: nothing to find"]
 
 
 class Even(nn.Module):
@@ -166,12 +166,6 @@ class Even(nn.Module):
         return 0 * values[:, :3]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="logits are not scaled as other scores are: where the class's logit falls by about 1 between the photo and "
-    "the blurred one, the area constraint decides alone where the mask goes, and it misses the square entirely",
-)
 def test_logits_of_another_scale_are_found_as_well() -> None:
     made = explained(detail(times=1.0), noise(3), **quick())
     assert found(made.heatmap) > 0.6
@@ -252,7 +246,6 @@ def test_settings_that_make_no_sense_are_one_sentence(wrong: dict[str, Any], wor
         explained(detail(), noise(0), **{"iterations": 1, **wrong})
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="one area without brackets is Python's TypeError")
 def test_one_area_without_brackets_is_understood_or_one_sentence() -> None:
     try:
         assert Extremal(areas=0.1).areas == (0.1,)  # type: ignore[arg-type]
@@ -273,11 +266,6 @@ def test_one_area_without_brackets_is_understood_or_one_sentence() -> None:
     ],
     ids=str,
 )
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="only areas, iterations and levels are checked; these run and give a map of no meaning",
-)
 def test_other_settings_that_make_no_sense_are_one_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         explained(detail(), noise(0), **{"iterations": 1, **wrong})
@@ -296,15 +284,10 @@ class Sick(nn.Module):
 
 
 def test_a_network_without_a_finite_answer_says_so() -> None:
-    with pytest.raises((NonFiniteScoreError, RequestError)):
-        explained(Network(Sick(), SIDE, channels=3), noise(0).clamp_min(0.999), iterations=2)
+    made = explained(Network(Sick(), SIDE, channels=3), noise(0).clamp_min(0.999), iterations=2)
+    assert made.notes == ["the network's answers are not finite: do not read this map"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=NonFiniteScoreError,
-    reason="one photo whose score is not finite ends the run of all others in its batch; masks go on without it",
-)
 def test_a_photo_without_a_finite_score_does_not_spoil_the_others() -> None:
     photos = [0.9 * noise(0), noise(1).clamp_min(0.999), 0.9 * noise(2)]
     method = Extremal((0.1,), iterations=2)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.network import Network, Place
+from preimage.network import Network
 
 _AMONG = 5
 _BATCH = 16
@@ -81,16 +81,12 @@ def agreement(judge: Network, pictures: Tensor, photos: Tensor) -> Agreement:
     return Agreement(judge.name, _ranks(judge, photos), _ranks(judge, pictures))
 
 
-@torch.no_grad()
 def _ranks(judge: Network, images: Tensor) -> Tensor:
-    place = Place(judge.logits, after_relu=True)
-    found = []
-    for first in range(0, len(images), _BATCH):
-        some = images[first : first + _BATCH]
-        if some.shape[2:] != judge.input_size:
-            some = F.interpolate(some, judge.input_size, mode="bilinear", antialias=True, align_corners=False)
-        logits = judge.run(some.to(judge.device), [place])[place].cpu()
-        found.append(logits.flatten(2).mean(2) if logits.ndim > 2 else logits)
-    if found[0].shape[1] < 2:
-        raise RequestError(f"'{judge.name}' does not classify: its answer has {found[0].shape[1]} numbers")
-    return torch.cat(found).sort(dim=1, descending=True, stable=True).indices
+    if images.shape[2:] != judge.input_size:
+        parts = torch.split(images, _BATCH)
+        fit = [F.interpolate(p, judge.input_size, mode="bilinear", antialias=True, align_corners=False) for p in parts]
+        images = torch.cat(fit)
+    scores = judge.class_scores(images, _BATCH)
+    if scores.shape[1] < 2:
+        raise RequestError(f"'{judge.name}' does not classify: its answer has {scores.shape[1]} numbers")
+    return scores.sort(dim=1, descending=True, stable=True).indices

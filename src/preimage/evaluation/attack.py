@@ -9,7 +9,7 @@ from torch import Tensor
 
 from preimage.errors import RequestError
 from preimage.network import Network, Place
-from preimage.objectives import EachItsOwn, label
+from preimage.objectives import Activations, EachItsOwn, Label, Objective, label
 from preimage.optimization import SignAscent, Stage, climb
 from preimage.parametrizations import Pixels
 from preimage.priors import Clip
@@ -49,30 +49,45 @@ def attack(
 
     photos: float32 [N, C, H, W] in [0, 1], at a size that the network takes. Raises `RequestError` for anything else.
     """
-    if photos.ndim != 4 or not (photos.isfinite().all() and photos.min() >= 0 and photos.max() <= 1):
-        raise RequestError(f"photos to attack are [N, C, H, W] with values in [0, 1], not {list(photos.shape)}")
+    if photos.ndim != 4 or not len(photos):
+        raise RequestError(f"photos to attack are [N, C, H, W], not {list(photos.shape)}")
+    if not (photos.isfinite().all() and photos.min() >= 0 and photos.max() <= 1):
+        raise RequestError("photos to attack have values in [0, 1]")
     if not (epsilon > 0 and step_size > 0 and steps >= 1):
         raise RequestError("an attack takes an epsilon and a step size above zero and at least one step")
-    before = first_answers(network, photos)
+    before = network.class_scores(photos).argmax(1)
     parametrization = Pixels(photos.shape[1], photos.shape[2], photos.shape[3], grey=0.0)
     made = []
     for some, classes in zip(torch.split(photos, _BATCH), torch.split(before, _BATCH), strict=True):
         begin = some.to(network.device)
         ball = Clip((begin - epsilon).clamp_min(0), (begin + epsilon).clamp_max(1))
-        asked = EachItsOwn(tuple(-label(int(c), "logprob").bind(network) for c in classes))
+        asked = EachItsOwn(tuple(_OthersAbove(label(int(c)).bind(network)) for c in classes))
         stage = Stage(steps, SignAscent(step_size), smooth_solution=ball)
         reached = climb(network, asked, parametrization, begin, [stage], torch.Generator().manual_seed(seed))
         if reached.interrupted:
             raise KeyboardInterrupt
         made.append(reached.images().cpu())
     attacked = torch.cat(made)
-    return Attack(photos, attacked, before, first_answers(network, attacked))
+    return Attack(photos.cpu(), attacked, before, network.class_scores(attacked).argmax(1))
 
 
-@torch.no_grad()
-def first_answers(network: Network, images: Tensor) -> Tensor:
-    """The strongest class of each image [N, C, H, W], int64 [N]."""
-    place = Place(network.logits, after_relu=True)
-    with network.held():
-        logits = torch.cat([network.run(some, [place])[place].cpu() for some in torch.split(images, _BATCH)])
-    return (logits.flatten(2).mean(2) if logits.ndim > 2 else logits).argmax(1)
+@dataclass(frozen=True, repr=False)
+class _OthersAbove(Objective):
+    """log sum exp of all other logits, minus the class's own. Its gradient points where that of -log p does, whose size
+    is p's distance from 1 and vanishes where the network is very sure."""
+
+    asked: Label
+
+    def places(self) -> frozenset[Place]:
+        return self.asked.places()
+
+    def score(self, activations: Activations) -> Tensor:
+        logits, c = activations[self.asked.place], int(self.asked.label)
+        others = torch.cat([logits[:, :c], logits[:, c + 1 :]], 1).logsumexp(1)
+        return (others - logits[:, c]).flatten(1).mean(1) if logits.ndim > 2 else others - logits[:, c]
+
+    def bind(self, network: Network) -> _OthersAbove:
+        return self
+
+    def __str__(self) -> str:
+        return f"any class but {self.asked}"

@@ -44,6 +44,7 @@ def deletion_curve(
         raise RequestError("a heat map has values that are not finite")
     if not all(0 <= share <= 1 for share in shares):
         raise RequestError(f"shares of the pixels lie between 0 and 1, not {list(shares)}")
+    photos, heatmaps = photos.cpu(), heatmaps.cpu()
     blurred = Gaussian(sigma=_SIGMA * min(photos.shape[2:]))(photos)
     order = heatmaps.flatten(1).argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
@@ -56,4 +57,4 @@ def deletion_curve(
             parts = torch.split(shown, _BATCH)
             scores = [objective.score(network.run(some.to(network.device), objective.places())) for some in parts]
             out.append(torch.cat(scores).cpu())
-    return torch.stack(out)
+    return torch.stack(out) if out else torch.empty(0, len(shares))

@@ -53,11 +53,16 @@ def circular_masks(
     radii: list[float | None] = []
     for i in range(len(asked)):
         photo, other = parametrization.photos[i : i + 1], parametrization.perturbed[i : i + 1]
-        answers = scores(i, torch.cat([photo, other, torch.lerp(other, photo, over)]))
-        falls = answers[0] - answers[1]
-        left = (answers[2:] - answers[1]) / falls
-        enough = left >= _ENOUGH if preserves else left < 1 - _ENOUGH
-        first = int(enough.int().argmax()) if falls > 0 and bool(enough.any()) else None
+        whole, nothing = scores(i, torch.cat([photo, other]))
+        first = None
+        # The smallest is wanted: what is larger need not be looked at once one is enough.
+        for position in range(0, len(over) if whole > nothing else 0, asked.chunk):
+            some = over[position : position + asked.chunk]
+            left = (scores(i, torch.lerp(other, photo, some)) - nothing) / (whole - nothing)
+            enough = left >= _ENOUGH if preserves else left < 1 - _ENOUGH
+            if bool(enough.any()):
+                first = position + int(enough.int().argmax())
+                break
         if first is None:
             chosen.append(torch.zeros_like(masks[0]))
             radii.append(None)

@@ -23,22 +23,22 @@ from preimage.transforms import Flip
 
 _GROWTH, _PIECE = 1.0035, 20
 _LIKE_LOGITS = 10.0
-"""Other scores are scaled to differ by this much between the photo and the blurred one, as a class's logit does."""
+"""Scores other than logits, and weaker logits, are scaled to fall by so much from the photo to the blurred one."""
 
 
 @dataclass(frozen=True)
 class Extremal(Method):
     """A smooth mask of a given area, learned so that what it keeps holds the answer best.
 
-    areas: shares of the photo to keep; of several, the mask of each is learned, and the heat map is their mean.
-    iterations, step_size: of gradient ascent with momentum 0.9 (a step of 0.01 with dampening in the published code).
+    areas: shares to keep, of the mask with its margin of `sigma` pixels around the photo, so that discs at the border
+        are as dear as others (0.1 of it is up to 0.14 of a photo of 224); of several, the mask of each is learned, and
+        the heat map is their mean.
+    iterations, step_size: of gradient ascent with momentum 0.9 (0.01 with dampening 0.9 in the published code, which
+        is the same but for its first step).
     weight: of the area constraint, |sorted m - (0 ... 0 1 ... 1)|^2 as a mean over the pixels; it grows by 0.35 % a
         step, here every 20 steps. levels, blur: of the pyramid, from sigma = `blur` down to the photo itself.
     step, sigma: of the mask's cells and discs; like `blur` in pixels of a photo of 224, scaled for others.
-    flip: show the network every other picture mirrored, at random. The area is that of the mask with its margin around
-        the photo, as in the published code: discs at the border are as dear as others.
-
-    The published code counts the area on a mask with a margin around the photo; here it is the photo's own.
+    flip: show the network mirrored pictures, each time with probability 1/2.
     """
 
     name: ClassVar[str] = "extremal"
@@ -55,10 +55,15 @@ class Extremal(Method):
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if not self.areas or not all(0 < area < 1 for area in self.areas):
+        if not isinstance(self.areas, tuple):
+            object.__setattr__(self, "areas", tuple(self.areas) if isinstance(self.areas, list) else (self.areas,))
+        if not self.areas or not all(isinstance(area, float) and 0 < area < 1 for area in self.areas):
             raise RequestError(f"areas are shares of the photo between 0 and 1, not {list(self.areas)}")
         if self.iterations < 1 or self.levels < 2:
             raise RequestError("extremal perturbations take at least 1 iteration and 2 levels")
+        for what in ("step_size", "weight", "blur", "step", "sigma"):
+            if not 0 < getattr(self, what) < math.inf:
+                raise RequestError(f"extremal perturbations take a {what} above zero, not {getattr(self, what)}")
 
     def steps(self) -> int:
         return self.iterations * len(self.areas)
@@ -77,9 +82,10 @@ class Extremal(Method):
         plain = asked.together()
         with torch.no_grad():
             photo, blurred = (plain.score(network.run(one, plain.places())) for one in (pyramid[:, -1], pyramid[:, 0]))
-        objective = EachItsOwn(
-            tuple(_scaled(one, float(a - b)) for one, a, b in zip(asked.objectives, photo, blurred, strict=True))
-        )
+        falls = (photo - blurred).tolist()
+        objective = EachItsOwn(tuple(_scaled(one, fall) for one, fall in zip(asked.objectives, falls, strict=True)))
+        same = "the answer is the same for the photo and for the blurred one: nothing to find"
+        notes = [[same] if fall == 0 else [] for fall in falls]
         masks, kept, interrupted = [], [], False
         for area in self.areas:
             reached = climb(
@@ -88,8 +94,10 @@ class Extremal(Method):
                 parametrization,
                 torch.ones(count, *parametrization.shape, device=pyramid.device),
                 self._stages(area),
-                torch.Generator().manual_seed(asked.seeds[0]),
+                torch.Generator().manual_seed(asked.views_seed),
                 on_step=lambda: asked.on_step(1),
+                # A photo whose score is not finite must not end the others' run.
+                referee=lambda climbed: torch.ones(len(climbed.parameters), dtype=torch.bool),
             )
             with torch.no_grad():
                 seen = parametrization.as_seen(reached.images(), lambda images: images)
@@ -103,7 +111,7 @@ class Extremal(Method):
         scores |= {
             "masked" if len(self.areas) == 1 else f"kept {area:g}": s for area, s in zip(self.areas, kept, strict=False)
         }
-        return Found(mask, mask, scores, interrupted=interrupted)
+        return Found(mask, mask, scores, notes=notes, interrupted=interrupted)
 
     def _stages(self, area: float) -> list[Stage]:
         stages = []
@@ -121,8 +129,8 @@ class Extremal(Method):
 
 
 def _scaled(objective: Objective, falls: float) -> Objective:
-    if isinstance(objective, Label) and objective.kind == "logit":
+    """Scores that fall by less than a class's logit usually does are scaled to; else the area is all that counts."""
+    is_logit = isinstance(objective, Label) and objective.kind == "logit"
+    if falls == 0 or not math.isfinite(falls) or (is_logit and abs(falls) >= _LIKE_LOGITS):
         return objective
-    if not (math.isfinite(falls) and falls != 0):
-        raise RequestError(f"{objective} is the same for the photo and for the blurred one; there is no part to find")
     return _LIKE_LOGITS / abs(falls) * objective

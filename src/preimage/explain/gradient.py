@@ -34,8 +34,9 @@ class Gradient(Method):
 def pixel_gradient(
     asked: Question, rule: RectifierRule | None = None, photos: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """d score / d pixel of each photo, [N, C, H, W], and the scores [N]; `rule`, made with `photos`, changes the way back
-    at the ReLUs.
+    """d score / d pixel of each photo, [N, C, H, W], and the scores, [N].
+
+    rule: made with `photos`, changes the way back at the ReLUs.
 
     Raises `RequestError` if what is asked does not depend on the photo by anything that has a gradient.
     """

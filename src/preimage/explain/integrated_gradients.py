@@ -12,7 +12,6 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.explain.averaged_gradients import averaged_gradients
 from preimage.explain.method import Found, Method, Question
-from preimage.explain.occlusion import photo_scores
 from preimage.images import Photo, as_image, centre_crop
 
 _NAMED = ("mean", "black")
@@ -58,7 +57,7 @@ class IntegratedGradients(Method):
         way = asked.photos - start
         gradients = averaged_gradients(asked, lambda i, k: start + along[k] * way[i], (weights / 2).tolist())
         ends = torch.cat([asked.scores(i, start[None]) for i in range(len(asked))])
-        return Found((way * gradients).sum(1), scores={"photo": photo_scores(asked), "baseline": ends})
+        return Found((way * gradients).sum(1), scores={"photo": asked.photo_scores(), "baseline": ends})
 
     def _start(self, asked: Question) -> Tensor:
         """The baseline, [C, H, W]."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +19,7 @@ from preimage.errors import RequestError
 from preimage.explain.circle import circular_masks
 from preimage.explain.method import Found, Method, Question
 from preimage.explain.perturbation import Perturbation, perturbed
+from preimage.images import centre_crop
 from preimage.network import Answering, Beyond, Place
 from preimage.objectives import EachItsOwn, Label, Objective, WeightedSum, each_view
 from preimage.optimization import Adam, Climb, Stage, climb
@@ -61,10 +63,9 @@ class Mask(Method):
         tensor [h, w], or [photos, h, w] with one for each photo.
     at: a tap, whose activations are masked instead of the photo's pixels (SPEC M7): one cell for each position, whose
         channels all become zero where the mask is, without blur and jitter, and with weights that are not scaled.
+    again: start runs that fail again from another mask. A run fails that ends no better than with no mask at all, worse
+        than it began, or not finite (SPEC M.5-18); `notes` says so. Of all runs the best is kept.
     anisotropic, gradient_through_blur: see `TotalVariation` and `MaskOver`.
-
-    A run that ends no better than with no mask at all, worse than it began, or not finite, is started again from
-    another mask, and says so (SPEC M.5-18). Of all its runs the best is kept.
     """
 
     name: ClassVar[str] = "mask"
@@ -85,13 +86,15 @@ class Mask(Method):
     jitter: int = 4
     start: Start | Tensor = "circle"
     at: str | None = None
+    again: bool = True
     anisotropic: bool = False
     gradient_through_blur: bool = True
 
     def __post_init__(self) -> None:
         for what in ("iterations", "cells", "weights_for"):
-            if getattr(self, what) is not None and getattr(self, what) < 1:
-                raise RequestError(f"a mask has {what} of 1 or more, not {getattr(self, what)}")
+            given = getattr(self, what)
+            if given is not None and (type(given) is not int or given < 1):
+                raise RequestError(f"a mask has {what} of 1 or more, in whole numbers, not {given}")
         for what in ("step_size", "beta", "blur"):
             if not 0 < getattr(self, what) < math.inf:
                 raise RequestError(f"a mask has a {what} above zero, not {getattr(self, what)}")
@@ -100,6 +103,12 @@ class Mask(Method):
                 raise RequestError(f"a mask has a {what} of zero or more, not {getattr(self, what)}")
         if self.game not in ("deletion", "preservation", "both"):
             raise RequestError(f"a game is 'deletion', 'preservation' or 'both', not '{self.game}'")
+        plain = isinstance(self.perturbation, str) and self.perturbation in ("blur", "constant")
+        if self.at is not None and (self.cells is not None or not plain):
+            raise RequestError(
+                "a mask at a tap has one cell for each position, and sets activations to zero: it takes no cells and "
+                "no perturbation"
+            )
 
     def steps(self) -> int:
         return self.iterations
@@ -108,9 +117,9 @@ class Mask(Method):
         run = _Run(self, asked)
         starts, details = run.starts(self.start)
         best = run.learn(starts)
-        notes: list[list[str]] = [[] for _ in range(len(asked))]
+        notes = run.notes
         interrupted = best.climb.interrupted
-        for start in () if isinstance(self.start, Tensor) else _AGAIN:
+        for start in () if isinstance(self.start, Tensor) or not self.again else _AGAIN:
             failed = [i for i in range(len(asked)) if best.failed(i, run.untouched[i])]
             if interrupted or not failed or start == self.start:
                 continue
@@ -123,8 +132,13 @@ class Mask(Method):
         for i, loss in enumerate(best.losses):
             if not loss < run.untouched[i]:
                 notes[i].append("no mask was found that does better than none: do not read it")
-            details[i] |= {"loss": number(loss), "loss without a mask": number(run.untouched[i])}
+            details[i] |= {"loss": number(loss), "loss without a mask": number(run.untouched[i]), **run.weights}
         return run.found(best, notes, details, interrupted)
+
+    def describe(self) -> dict[str, Any]:
+        said = super().describe()
+        # What is not there is not said.
+        return said if self.at is None else {**said, "perturbation": "constant", "jitter": 0, "mask_blur": 0.0}
 
     def weights(self, cells: tuple[int, int]) -> tuple[float, float]:
         """lambda_1 and lambda_2 for a mask of (height, width) cells."""
@@ -178,7 +192,8 @@ class _Learned:
 class _Run:
     """One batch at work."""
 
-    def __init__(self, method: Mask, asked: Question):
+    def __init__(self, method: Mask, asked: Question, given: tuple[Tensor, Tensor] | None = None):
+        """given: the perturbed photos, as they are and on the larger canvas, where they have been made already."""
         self._method, self._asked = method, asked
         network = asked.network
         self._network: Answering = network
@@ -200,13 +215,10 @@ class _Run:
             side = method.cells or max(1, min(_CELLS, min(asked.size) // _SMALLEST_CELL))
             seen, cells = asked.size, grid(asked.size, side)
             self.plain_photos = asked.photos
-            # One pixel less: the published offsets are 0 to 3 where the photo is 4 pixels larger.
-            larger = asked.canvases(margin)[:, :, : seen[0] + margin - 1, : seen[1] + margin - 1] if margin else None
-            self._photos = self.plain_photos if larger is None else larger
             sigma = asked.pixels(method.mask_blur)
-            options = (method.perturbation, asked, asked.pixels(method.blur))
-            self.plain_perturbed = perturbed(self.plain_photos, *options)
-            self._perturbed = self.plain_perturbed if larger is None else perturbed(larger, *options)
+            # One pixel less: the published offsets are 0 to 3 where the photo is 4 pixels larger.
+            self._photos = asked.canvases(margin)[_shortened(margin)] if margin else self.plain_photos
+            self.plain_perturbed, self._perturbed = self._perturb(margin) if given is None else given
             self._jitter = (Window(*seen),) if margin else ()
         self.parametrization = MaskOver(
             1,
@@ -219,8 +231,10 @@ class _Run:
             gradient_through_blur=method.gradient_through_blur,
         )
         self._plainly = replace(self.parametrization, photos=self.plain_photos, perturbed=self.plain_perturbed)
-        self._objectives = self._normalised()
+        self.notes: list[list[str]] = [[] for _ in range(len(asked))]
+        self._objectives, self._factors = self._normalised()
         l1, tv = method.weights(cells)
+        self.weights = {"l1": number(l1), "tv": number(tv)}
         self.regularizers = (
             L1(l1, centre=1.0 if method.game == "deletion" else 0.0),
             TotalVariation(tv, method.beta, anisotropic=method.anisotropic),
@@ -234,12 +248,32 @@ class _Run:
         few = replace(
             asked,
             pictures=tuple(asked.pictures[i] for i in rows),
+            fitted=asked.photos[rows],
             objectives=tuple(asked.objectives[i] for i in rows),
             of=tuple(asked.of[i] for i in rows) if asked.of else (),
             seeds=tuple(asked.seeds[i] for i in rows),
             on_step=lambda _: None,
         )
-        return _Run(self._method, few)
+        return _Run(self._method, few, (self.plain_perturbed[rows], self._perturbed[rows]))
+
+    def _perturb(self, margin: int) -> tuple[Tensor, Tensor]:
+        """The perturbed photos, as they are and on a canvas that is larger by `margin`, less one pixel."""
+        asked, kind = self._asked, self._method.perturbation
+        sigma = asked.pixels(self._method.blur)
+        if not margin:
+            plain = perturbed(self.plain_photos, kind, asked, sigma)
+            return plain, plain
+        if isinstance(kind, str) and kind == "blur":
+            return perturbed(self.plain_photos, kind, asked, sigma), perturbed(self._photos, kind, asked, sigma)
+        if isinstance(kind, str) and kind in ("constant", "noise"):
+            # The same noise for both.
+            made = perturbed(self._photos, kind, asked, sigma)
+            return made[:, :, : asked.size[0], : asked.size[1]], made
+        # A generator may take photos of one size only, and give other pictures each time.
+        plain = perturbed(self.plain_photos, kind, asked, sigma)
+        size = (asked.size[0] + margin, asked.size[1] + margin)
+        resized = torch.stack([centre_crop(one, size) for one in plain])
+        return plain, resized[_shortened(margin)]
 
     def starts(self, start: Start | Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
         """Masks [N, 1, h, w] to start from, and what is to be said of each."""
@@ -287,7 +321,7 @@ class _Run:
             self.parametrization,
             starts,
             [stage],
-            torch.Generator().manual_seed(self._asked.seeds[0]),
+            torch.Generator().manual_seed(self._asked.views_seed),
             on_step=lambda: self._asked.on_step(1),
             # A photo whose score is not finite must not end the others' run; its loss tells.
             referee=lambda climbed: torch.ones(len(climbed.parameters), dtype=torch.bool),
@@ -345,26 +379,30 @@ class _Run:
         with torch.no_grad():
             return torch.cat([one.score(network.run(some, one.places())) for some in torch.split(images, asked.chunk)])
 
-    def _normalised(self) -> EachItsOwn:
-        """The game as an objective of each photo."""
+    def _normalised(self) -> tuple[EachItsOwn, list[float]]:
+        """The game as an objective of each photo, and what it is of the score that was asked."""
         asked, sign = self._asked, -1.0 if self._method.game == "deletion" else 1.0
         plain = EachItsOwn(asked.objectives)
         photo, other = self._scores(self.plain_photos, plain), self._scores(self.plain_perturbed, plain)
-        self._factors = []
+        factors: list[float] = []
         members: list[Objective] = []
         for i, one in enumerate(asked.objectives):
             # The weights of equation 6 are meant for scores from 0 to 1.
             unit = 1.0 if is_probability(one) else abs(float(photo[i] - other[i]))
-            if not unit > 0:
-                raise RequestError(
-                    f"{one} is the same for the photo and for the perturbed one; there is no part to find"
-                )
+            if unit == 0:
+                unit = 1.0
+                self.notes[i].append("the answer is the same for the photo and for the perturbed one: nothing to find")
             if self._method.game == "both":
                 members.append(2 / unit * each_view((one, -one)))
             else:
                 members.append(one if sign == unit == 1 else sign / unit * one)
-            self._factors.append(sign / unit)
-        return EachItsOwn(tuple(members))
+            factors.append(sign / unit)
+        return EachItsOwn(tuple(members)), factors
+
+
+def _shortened(margin: int) -> tuple[slice | EllipsisType, ...]:
+    """The index that takes one pixel off a canvas on each axis, if there is a margin."""
+    return (..., slice(-1), slice(-1)) if margin else (...,)
 
 
 def is_probability(objective: Objective) -> bool:

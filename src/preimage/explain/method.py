@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -24,23 +24,26 @@ PUBLISHED_SIDE = 224
 class Question:
     """A batch of photos, and what is asked of each: why is this answer so strong?
 
-    pictures: the photos as they were given, [C, h, w] in [0, 1], larger than what the network is shown, or as large.
+    pictures: the photos as they were given, [C, h, w] in [0, 1], as large as what the network is shown, or larger.
     objectives: bound to the network, one for each photo.
     size: (height, width) at which the network is shown the photos.
-    seeds: of all randomness, one for each photo and objective. of: the number of each photo among the `given` ones;
-        empty: these are all.
+    seeds: of the randomness of each photo and objective. views_seed: of what is drawn for a whole batch.
+    of: the number of each photo among the `given` ones; empty: these are all.
     chunk: how many images go through the network at once, at most. on_step: called with the number of steps done.
+    fitted: the photos at `size`, where they have been made already.
     """
 
     network: Network
-    pictures: tuple[Tensor, ...]
+    pictures: Sequence[Tensor]
     objectives: tuple[Objective, ...]
     size: tuple[int, int]
     seeds: tuple[int, ...]
-    of: tuple[int, ...] = ()
-    given: int = 0
     chunk: int = 16
     on_step: Callable[[int], object] = lambda _: None
+    of: tuple[int, ...] = ()
+    given: int = 0
+    views_seed: int = 0
+    fitted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -48,7 +51,7 @@ class Question:
     @cached_property
     def photos(self) -> Tensor:
         """The photos as the network is shown them: float32 [N, C, H, W] in [0, 1], on the network's device."""
-        return self.canvases(0)
+        return self.canvases(0) if self.fitted is None else self.fitted.to(self.network.device)
 
     def canvases(self, margin: int) -> Tensor:
         """The photos with so many pixels more on each axis: resampled larger, not continued (SPEC M.2)."""
@@ -75,8 +78,11 @@ class Question:
     @torch.no_grad()
     def photo_scores(self) -> Tensor:
         """What the network answers to each photo as it is: float32 [N]."""
-        asked = self.together()
-        return asked.score(self.network.run(self.photos, asked.places()))
+        found = []
+        for first in range(0, len(self), self.chunk):
+            asked = EachItsOwn(self.objectives[first : first + self.chunk])
+            found.append(asked.score(self.network.run(self.photos[first : first + self.chunk], asked.places())))
+        return torch.cat(found)
 
     def together(self) -> EachItsOwn:
         """All objectives as one of the whole batch."""

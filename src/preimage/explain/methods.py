@@ -59,7 +59,8 @@ def find_method(asked: str | Method) -> Method:
     if isinstance(asked, Method):
         return asked
     if not isinstance(asked, str):
-        raise RequestError(f"a method is a name or a Method, not {type(asked).__name__}")
+        called = f"; write {asked.__name__}()" if isinstance(asked, type) else ""
+        raise RequestError(f"a method is a name or a Method, not {type(asked).__name__}{called}")
     known: dict[str, Method] = {**methods(), **{f"mask@{name}": one for name, one in PUBLISHED_MASKS.items()}}
     if asked not in known:
         close = nearest(asked, known)

@@ -118,7 +118,7 @@ def mean_falls(asked: Question, behind: Tensor, count: int, masks: Masks, steps:
     totals = torch.zeros(len(asked), *asked.size, device=asked.network.device)
     weights = torch.zeros_like(totals)
     with asked.network.held():
-        whole = photo_scores(asked)
+        whole = asked.photo_scores()
         for i, hidden, scores in answers_without(asked, behind, count, masks, steps):
             totals[i] += torch.einsum("k,khw->hw", whole[i] - scores, hidden)
             weights[i] += hidden.sum(0)
@@ -141,11 +141,6 @@ def answers_without(
             yield i, hidden, asked.scores(i, torch.lerp(asked.photos[i], behind[i], hidden[:, None]))
             before, done = done, done + len(hidden)
             asked.on_step(steps * done // total - steps * before // total)
-
-
-def photo_scores(asked: Question) -> Tensor:
-    """What is asked, of the photos as they are: float32 [N]."""
-    return torch.cat([asked.scores(i, asked.photos[i : i + 1]) for i in range(len(asked))])
 
 
 def centres(length: int, positions: int) -> list[float]:

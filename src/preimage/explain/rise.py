@@ -12,7 +12,7 @@ from torch import Tensor
 
 from preimage.errors import RequestError
 from preimage.explain.method import Found, Method, Question
-from preimage.explain.occlusion import answers_without, photo_scores
+from preimage.explain.occlusion import answers_without
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RISE(Method):
         behind = asked.mean_colour().expand_as(asked.photos)
         heatmaps = torch.zeros(len(asked), *asked.size, device=device)
         with asked.network.held():
-            whole = photo_scores(asked)
+            whole = asked.photo_scores()
             for i, masks, scores in answers_without(asked, behind, self.samples, hidden, self.steps()):
                 heatmaps[i] += torch.einsum("k,khw->hw", scores, 1 - masks)
         return Found(heatmaps / (self.samples * self.shown), scores={"photo": whole})

@@ -13,7 +13,6 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.explain.averaged_gradients import averaged_gradients
 from preimage.explain.method import Found, Method, Question
-from preimage.explain.occlusion import photo_scores
 
 
 @dataclass(frozen=True)
@@ -55,4 +54,4 @@ class SmoothGrad(Method):
             return photos[i] + sigmas[i] * noise.to(photos)
 
         gradients = averaged_gradients(asked, noisy, [1 / self.samples] * self.samples)
-        return Found(gradients.abs().amax(1), scores={"photo": photo_scores(asked)})
+        return Found(gradients.abs().amax(1), scores={"photo": asked.photo_scores()})

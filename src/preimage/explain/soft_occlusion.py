@@ -23,7 +23,6 @@ from preimage.explain.occlusion import (
     check_above_zero,
     check_positions,
     mean_falls,
-    photo_scores,
 )
 from preimage.explain.perturbation import perturbed
 
@@ -153,7 +152,7 @@ class VariableOcclusion(Method):
         behind = perturbed(asked.photos, "blur", asked, asked.pixels(self.blur))
         left: list[list[Tensor]] = [[] for _ in range(len(asked))]
         with asked.network.held():
-            whole = photo_scores(asked)
+            whole = asked.photo_scores()
             for i, _, scores in answers_without(asked, behind, self.samples, discs, self.samples):
                 left[i].append(scores)
         heatmaps: list[Tensor] = []

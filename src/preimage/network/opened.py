@@ -206,6 +206,22 @@ class Network:
                 raise self._does_not_run(tuple(images.shape[2:]), error) from error
         return {place: values[wanted[site, place.after_relu]].float() for place, site in sites.items()}
 
+    @torch.no_grad()
+    def class_scores(self, images: Tensor, chunk: int = 16, *, softmax: bool = False) -> Tensor:
+        """What the network answers to images [N, C, H, W]: logits, float32 [N, classes] on the CPU.
+
+        chunk: how many go through it at once. softmax: probabilities instead. Of a network that answers position by
+        position, the mean over them.
+        """
+        place = Place(self.logits, after_relu=True)
+        found = []
+        with self.held():
+            for some in torch.split(images, chunk):
+                scores = self.run(some.to(self.device), [place])[place].cpu()
+                scores = scores.softmax(1) if softmax else scores
+                found.append(scores.flatten(2).mean(2) if scores.ndim > 2 else scores)
+        return torch.cat(found)
+
     def beyond(self, tap: str, images: Tensor) -> Beyond:
         """The part of the network behind a tap, which takes the tap's activations instead of images.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
@@ -22,13 +23,13 @@ class Clip:
     high: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
-        upside_down = self.low > self.high
-        if bool(upside_down.any()) if isinstance(upside_down, Tensor) else upside_down:
-            raise RequestError("the lower of two bounds must not lie above the upper one")
+        low, high = (torch.as_tensor(bound) for bound in (self.low, self.high))
+        if not bool((low <= high).all()):
+            raise RequestError("the lower of two bounds must not lie above the upper one, and both are numbers")
 
     def __call__(self, values: Tensor) -> Tensor:
-        return values.clamp(self.low, self.high)  # type: ignore[arg-type]  # (both tensors, or both numbers)
+        return values.clamp_min(self.low).clamp_max(self.high)
 
     def __repr__(self) -> str:
-        said = (str(bound) if isinstance(bound, float) else "..." for bound in (self.low, self.high))
+        said = ("..." if isinstance(bound, Tensor) else str(bound) for bound in (self.low, self.high))
         return f"Clip({', '.join(said)})"

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
 from preimage.images import centre_crop, to_pil, written_whole
 from preimage.invert import invert
 from preimage.maximize import maximize
-from preimage.network import Network, Place, Tap
+from preimage.network import Network, Tap
 from preimage.objectives import channel, label
 from preimage.report.plot import sparkline
 from preimage.report.why import Why, why
@@ -89,12 +88,8 @@ class PictureMaker:
         each of these taps still knows of the photograph, and what it wants to see for three classes."""
         network = self._network
         fitted = centre_crop(image, network.input_size)
-        place = Place(network.logits, after_relu=True)
-        with torch.no_grad():
-            logits = network.run(fitted[None], [place])[place]
-        if logits.ndim > 2:
-            logits = logits.flatten(2).mean(2)
-        probabilities, classes = logits.softmax(1)[0].topk(min(_ANSWERS, logits.shape[1]))
+        chances = network.class_scores(fitted[None]).softmax(1)[0]
+        probabilities, classes = chances.topk(min(_ANSWERS, len(chances)))
         bound = [label(int(i)).bind(network) for i in classes]
         name = f"images/photo{number}.png"
         self._write(fitted, name)
@@ -103,7 +98,7 @@ class PictureMaker:
         said = Why()
         # A mask takes a probability away: where there is next to none, it has nothing to do.
         worth = [one for one, p in zip(bound, probabilities, strict=True) if p >= _FAINT][:reasons]
-        if worth:
+        if worth and not self.interrupted:
             said = why(
                 network,
                 fitted,
@@ -204,6 +199,6 @@ def _pixels(pair: tuple[int, int] | None) -> str:
 
 def _title(objective: str) -> str:
     """`class:281 (tabby)` -> tabby; `stage3.1:7` -> channel 7."""
-    kind, _, rest = objective.rpartition(":")
-    name = rest.partition(" (")[2].removesuffix(")")
-    return name or (f"class {rest}" if kind == "class" else f"channel {rest}")
+    said, _, name = objective.partition(" (")
+    kind, _, rest = said.rpartition(":")
+    return name.removesuffix(")") or (f"class {rest}" if kind == "class" else f"channel {rest}")

@@ -27,10 +27,10 @@ def sparkline(values: Sequence[float]) -> str:
 
 def falling(values: Sequence[float]) -> str:
     """SVG path data of scores from the left to the right edge; zero lies below, and above what the first or, if that is
-    higher, the highest is."""
-    highest, last = max([*values, 1e-12]), max(len(values) - 1, 1)
-    points = (
-        f"{i / last * WIDTH:.1f},{(HEIGHT - 2) - max(v, 0.0) / highest * (HEIGHT - 4):.1f}"
-        for i, v in enumerate(values)
-    )
+    higher, the highest is. Values that are not finite are left out."""
+    known = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
+    if not known:
+        return ""
+    highest, last = max([*(v for _, v in known), 1e-12]), max(len(values) - 1, 1)
+    points = (f"{i / last * WIDTH:.1f},{(HEIGHT - 2) - max(v, 0.0) / highest * (HEIGHT - 4):.1f}" for i, v in known)
     return "M" + "L".join(points)

@@ -52,10 +52,11 @@ def explain(
 ) -> None:
     """Show which parts of the photos made the network answer as it did."""
     writable_folder(out)  # better now than after minutes of work
+    network = preimage.load(model, device=device)
     result = preimage.explain(
-        preimage.load(model, device=device),
+        network,
         list(photos),
-        [one if ":" in one else f"class:{one}" for one in classes] if classes else None,
+        [_objective(one, network) for one in classes] if classes else None,
         method=_methods(method or ["mask"]),
         size=size,
         enlarge=enlarge,
@@ -79,6 +80,12 @@ def explain(
     for name, why in result.settings.get("refused", {}).items():
         print(f"preimage: {name}: {why}", file=sys.stderr)
     leave_if(result.interrupted)
+
+
+def _objective(asked: str, network: preimage.Network) -> str:
+    """A class's name may have a colon in it; anything else with one is an objective."""
+    is_class = ":" not in asked or asked in (network.labels or ())
+    return f"class:{asked}" if is_class else asked
 
 
 def _methods(asked: list[str]) -> list[str]:
