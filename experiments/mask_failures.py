@@ -24,7 +24,7 @@ POOL = 600
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=12)
+    parser.add_argument("--photos", type=int, default=8)
     asked = parser.parse_args()
     network = pi.load()
     pool = balanced(POOL)

@@ -28,7 +28,7 @@ TAPS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=4)
+    parser.add_argument("--photos", type=int, default=2)
     asked = parser.parse_args()
     table: dict[str, object] = {}
     for name, taps in TAPS.items():

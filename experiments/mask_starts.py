@@ -23,7 +23,7 @@ STARTS = ("circle", "random", "half", "zeros", "ones")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=32)
+    parser.add_argument("--photos", type=int, default=8)
     asked = parser.parse_args()
     network = pi.load()
     photos = cropped(balanced(asked.photos), 224)
