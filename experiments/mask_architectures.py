@@ -32,7 +32,7 @@ def correlations(a: Tensor, b: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=6)
+    parser.add_argument("--photos", type=int, default=4)
     asked = parser.parse_args()
     table: dict[str, object] = {}
     shown = cropped(balanced(asked.photos), 224)

@@ -26,7 +26,7 @@ GAMES = ("mask", "mask-preserve", "mask-both")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=16)
+    parser.add_argument("--photos", type=int, default=8)
     asked = parser.parse_args()
     network = pi.load()
     photos = cropped(balanced(asked.photos), 224)
