@@ -5,9 +5,9 @@
 Everything is timed in turn within one run; only ratios mean anything. Writes `benchmarks/explaining.json`.
 
 (a) masks: 300 iterations (of ResNet-50 in batches of 16: 100) with the circular start, seconds a photo, beside as many
-    bare forward and backward passes of the same batch (softmax of one class, gradient by the image, no gradient for parameters; the faster of two memory
-    layouts). Bare passes are timed in four parts, before, between and after. Goal: at most 1.2 times the bare cost, the
-    circular search at most 5 % of the whole.
+    bare forward and backward passes of the same batch (softmax of one class, gradient by the image, no gradient for
+    parameters; the faster of two memory layouts). Bare passes are timed in four parts, before, between and after.
+    Goal: at most 1.2 times the bare cost, the circular search at most 5 % of the whole.
 (b) 64 photos in one call against 64 calls.
 (c) the baselines that Captum has, one photo at a time.
 """
