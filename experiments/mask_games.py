@@ -2,7 +2,7 @@
 
     python experiments/mask_games.py
 
-For photographs and the bundled network's first answers, split by how sure it is, since the paper finds preservation
+For photographs and SqueezeNet's first answers, split by how sure it is, since the paper finds preservation
 hard where the score is low: how much is marked, what the probability becomes, how it falls while what the heat map
 marks most is blurred away (the mean over shares of the pixels; lower is better), and how many runs did not converge.
 Writes `results/mask_games.json` and a figure.
@@ -14,6 +14,7 @@ import argparse
 
 import torch
 
+import networks
 import preimage as pi
 from figure import RESULTS, pictures_in_rows, write_rows
 from perturbing import mean, strongest
@@ -26,13 +27,13 @@ GAMES = ("mask", "mask-preserve", "mask-both")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=8)
+    parser.add_argument("--photos", type=int, default=16)
     asked = parser.parse_args()
-    network = pi.load()
-    photos = cropped(balanced(asked.photos), 224)
+    network = pi.Network(networks.squeezenet(), name="squeezenet")
+    photos = cropped(balanced(asked.photos), network.input_size[0])
     classes, sure = strongest(network, photos)
     half = float(sure.median())
-    table: dict[str, object] = {"network": "bundled", "photos": len(photos), "median probability": round(half, 3)}
+    table: dict[str, object] = {"network": network.name, "photos": len(photos), "median probability": round(half, 3)}
     names = [f"{network.labels[c].split(',')[0][:18]} {p:.2f}" for c, p in zip(classes, sure.tolist(), strict=True)]
     rows = [("photo", [(photo, said) for photo, said in zip(photos[:10], names, strict=False)])]
     probabilities = [label(c, "prob").bind(network) for c in classes]

@@ -21,7 +21,7 @@ from preimage.explain import Mask
 from transfer_recognition import OPEN
 
 TAPS = {
-    "resnet50": ("maxpool", "layer1", "layer2", "layer3", "layer4"),
+    "resnet50": ("layer1", "layer2", "layer3", "layer4"),
     "squeezenet": ("features.2", "features.5", "features.8", "features.12"),
 }
 

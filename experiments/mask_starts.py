@@ -2,7 +2,7 @@
 
     python experiments/mask_starts.py
 
-For photographs and the bundled network's first answers: the loss that masks end with, from each start, after all steps
+For photographs and SqueezeNet's first answers: the loss that masks end with, from each start, after all steps
 and after a third of them; no run is started again. Writes `results/mask_starts.json` and a figure.
 """
 
@@ -12,6 +12,7 @@ import argparse
 
 import torch
 
+import networks
 import preimage as pi
 from figure import RESULTS, pictures_in_rows, write_rows
 from perturbing import mean, strongest
@@ -25,10 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=8)
     asked = parser.parse_args()
-    network = pi.load()
-    photos = cropped(balanced(asked.photos), 224)
+    network = pi.Network(networks.squeezenet(), name="squeezenet")
+    photos = cropped(balanced(asked.photos), network.input_size[0])
     targets = [[f"class:{c}"] for c in strongest(network, photos)[0]]
-    table: dict[str, object] = {"network": "bundled", "photos": len(photos)}
+    table: dict[str, object] = {"network": network.name, "photos": len(photos)}
     pictures = [("photo", [(photo, "") for photo in photos[:8]])]
     for steps in (100, 300):
         ended: dict[str, torch.Tensor] = {}

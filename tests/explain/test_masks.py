@@ -860,3 +860,23 @@ def test_photos_and_starts_are_not_written_to() -> None:
     explained(sharpness(), photo, start=start, iterations=3)
     assert torch.equal(photo, noise(0))
     assert torch.equal(start, torch.full((16, 16), 0.5))
+
+
+def test_an_answer_that_resampling_takes_away_is_said_and_jitter_0_finds_it() -> None:
+    """The network sees a pattern of single pixels, as in an attacked photo."""
+
+    pattern = torch.randint(0, 2, (64, 64), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+
+    class Patterned(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            found = (images.mean(1) * pattern)[:, 20:44, 20:44].mean((1, 2))
+            return torch.stack([40 * found, torch.full_like(found, 4.0)], 1)
+
+    photo = (0.5 + 0.3 * pattern).expand(3, -1, -1)
+    network = Network(Patterned(), 64, channels=3)
+    said = "resampling the photo by a few pixels, to jitter it, loses half of the answer or more; try jitter=0"
+    assert said in explained(network, photo, iterations=30).notes
+    still = explained(network, photo, iterations=200, jitter=0)
+    assert still.notes == []
+    assert still.scores["masked"] < 0.1 * still.scores["photo"]
+    assert still.heatmap[20:44, 20:44].mean() > 4 * still.heatmap[:8].mean()

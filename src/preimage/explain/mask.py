@@ -123,6 +123,8 @@ class Mask(Method):
             failed = [i for i in range(len(asked)) if best.failed(i, run.untouched[i])]
             if interrupted or not failed or start == self.start:
                 continue
+            for i in failed:
+                notes[i].extend(run.lost_by_jitter(i) if not notes[i] else [])
             other = run.some(failed).learn_from(start)
             interrupted = other.climb.interrupted
             for position, i in enumerate([] if interrupted else failed):
@@ -333,6 +335,19 @@ class _Run:
     def learn_from(self, start: Start) -> _Learned:
         """Climb from masks of this kind."""
         return self.learn(self.starts(start)[0])
+
+    def lost_by_jitter(self, index: int) -> list[str]:
+        """A note where a photo's answer does not survive the resampling that makes room for the jitter."""
+        if not self._jitter:
+            return []
+        height, width = self._asked.size
+        one = slice(index, index + 1)
+        moved = self._photos[one, :, :height, :width]
+        shown = torch.cat([self.plain_photos[one], self.plain_perturbed[one], moved])
+        photo, other, there = self._few(index, shown).tolist()
+        if not photo > other or there - other >= (photo - other) / 2:
+            return []
+        return ["resampling the photo by a few pixels, to jitter it, loses half of the answer or more; try jitter=0"]
 
     def found(self, best: _Learned, notes: list[list[str]], details: list[dict[str, Any]], interrupted: bool) -> Found:
         """What the masks say, at the photos' size."""
