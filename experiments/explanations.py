@@ -5,7 +5,7 @@
 The bundled network's first answer to three photographs that scikit-image carries and to one of Imagenette's, all
 methods with their published settings; and, for what it is worth on four photographs, how the probability falls while
 what each marks most is blurred away (mean over shares of the pixels, lower is better). Writes
-`docs/pictures/explanations.png` and `results/explanations.json`.
+`docs/pictures/explanations.jpg` and `results/explanations.json`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from preimage.evaluation import deletion_curve
 from preimage.images import written_whole
 from preimage.objectives import label
 
-SHEET = Path(__file__).parent.parent / "docs" / "pictures" / "explanations.png"
+SHEET = Path(__file__).parent.parent / "docs" / "pictures" / "explanations.jpg"
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     photos.append(str(balanced(8)[4][0]))
     made = pi.explain(network, photos, method=list(pi.methods()), enlarge=True, batch_size=4)
     with written_whole(SHEET) as file:
-        made.sheet(112).save(file)
+        made.sheet(112).save(file, quality=90)
     table = {}
     for name in pi.methods():
         some = [one for one in made if one.method == name]
