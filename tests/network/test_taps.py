@@ -404,7 +404,9 @@ def test_std_must_be_positive(std: list[float]) -> None:
         Network(small(), 8, std=std)
 
 
-@pytest.mark.parametrize("what", [None, 3, "resnet", torch.rand, nn.ReLU, [nn.ReLU()]], ids=lambda what: type(what).__name__)
+@pytest.mark.parametrize(
+    "what", [None, 3, "resnet", torch.rand, nn.ReLU, [nn.ReLU()]], ids=lambda what: type(what).__name__
+)
 def test_not_a_module(what: Any) -> None:
     with pytest.raises(RequestError, match=r"must be a torch\.nn\.Module, not \w+"):
         Network(what, 8)
