@@ -4,7 +4,7 @@
 
 Everything is timed in turn within one run; only ratios mean anything. Writes `benchmarks/explaining.json`.
 
-(a) masks: 300 iterations (of ResNet-50 in batches of 16: 40) with the circular start, seconds a photo, beside as many
+(a) masks: 300 iterations (of ResNet-50 in batches of 16: 100) with the circular start, seconds a photo, beside as many
     bare forward and backward passes of the same batch (softmax of one class, gradient by the image, no gradient for
     parameters; the faster of two memory layouts). Bare passes are timed in four parts, before, between and after.
     Goal: at most 1.2 times the bare cost, the circular search at most 5 % of the whole.
@@ -184,7 +184,7 @@ def main() -> None:
         for network in (bundled, resnet50):
             for batch in (1, 16):
                 # (Enough for a ratio there; the fixed costs weigh more than they would.)
-                iterations = 40 if network is resnet50 and batch == 16 else ITERATIONS
+                iterations = 100 if network is resnet50 and batch == 16 else ITERATIONS
                 keep(f"masks, {network.name}, batch {batch}", masks(network, batch, iterations))
 
 
