@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,6 @@ from preimage.invert import Inversion
 from preimage.report import making, suggested_taps, write_report
 from preimage.report.plot import HEIGHT, WIDTH, sparkline
 from preimage.report.writing import Report
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,900"
-).split()
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +41,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = ["cat", "<script>alert(1)</script>", 'say "dog"', "a & b"]
     network = pi.Network(module, 32, labels=labels, name="tiny")
     return write_report(network, folder / "out", photos=[photo], units=3, classes=4, steps=5).page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium and chromedriver must be installed where CI runs")
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 def test_no_console_error_and_every_image_loads(browser: webdriver.Chrome, page: Path) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +28,6 @@ from preimage.report.plot import HEIGHT, WIDTH, falling
 from preimage.report.why import BASELINES, why
 from preimage.report.writing import Report
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,900"
-).split()
 SIDE = 16
 LABELS = ["<script>alert(1)</script>", 'say "dog"', "a & b", "newt", "crane"]
 """From the likeliest to the least; some try to break out of the page."""
@@ -82,23 +75,6 @@ def short(folder: Path, net: pi.Network, photos: list[Path], **options: Any) -> 
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("why")
     return short(folder, network(), [photograph(folder, "a <b>photo.png")])[0].page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium and chromedriver must be installed where CI runs")
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 # --- the section --------------------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from preimage import Network
+from preimage import Network, explain
+from preimage.explain import Explanation, Mask
+from preimage.explain.mask import Game
 
 SIDE = 64
 BOX = (16, 24, 20, 24)
@@ -98,3 +101,19 @@ class Watching(nn.Module):
 def watched(network: Network) -> tuple[Network, Sequence[Tensor]]:
     module = Watching(network.module)
     return Network(module, network.input_size, mean=network.mean, channels=network.channels), module.shown
+
+
+GAMES: list[Game] = ["deletion", "preservation", "both"]
+
+
+class Indifferent(nn.Module):
+    """Always the same answer, also while gradients are asked."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([images.sum((1, 2, 3)) * 0, images.sum((1, 2, 3)) * 0], 1)
+
+
+def explained(network: Network, photo: Any, target: Any = "class:0", **settings: Any) -> Explanation:
+    made = explain(network, photo, target, method=Mask(**settings))
+    assert isinstance(made, Explanation)
+    return made
