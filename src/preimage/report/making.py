@@ -93,7 +93,7 @@ class PictureMaker:
         bound = [label(int(i)).bind(network) for i in classes]
         name = f"images/photo{number}.png"
         self._write(fitted, name)
-        note = "The photograph as the network gets it, its strongest classes, and what it wants to see for them."
+        note = "The photograph as the network gets it, its strongest classes, and what they rest on."
         answers = [(_title(str(one)), float(p)) for one, p in zip(bound, probabilities, strict=True)]
         said = Why()
         # A mask takes a probability away: where there is next to none, it has nothing to do.
