@@ -10,7 +10,7 @@ result.save("out")
 from preimage import objectives, parametrizations, priors, starts, transforms
 from preimage.canvas import placed
 from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
-from preimage.evaluation import agreement
+from preimage.evaluation import Evaluation, agreement, evaluate, measures
 from preimage.explain import Explanation, Explanations, explain, methods
 from preimage.invert import Inversion, invert
 from preimage.maximize import maximize
@@ -19,6 +19,7 @@ from preimage.recipes import Recipe, recipes
 from preimage.result import Result
 
 __all__ = [
+    "Evaluation",
     "Explanation",
     "Explanations",
     "Inversion",
@@ -30,10 +31,12 @@ __all__ = [
     "Result",
     "UnknownTapError",
     "agreement",
+    "evaluate",
     "explain",
     "invert",
     "load",
     "maximize",
+    "measures",
     "methods",
     "objectives",
     "parametrizations",

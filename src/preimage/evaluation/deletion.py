@@ -1,22 +1,63 @@
-"""The answer while the most important pixels go (SPEC M17; the deletion curve of Petsiuk, Das & Saenko 2018)."""
+"""The answer while the most important pixels go (Petsiuk, Das & Saenko 2018; SPEC M17)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
+from preimage.evaluation.curves import SHARES, answers_along, area_under
+from preimage.evaluation.measure import Case, Measure, Quantity, Raw, plain
 from preimage.network import Network
 from preimage.objectives import Objective
 from preimage.priors import Gaussian
 
-SHARES = tuple(i / 20 for i in range(21))
-"""Of the pixels: none, every twentieth more, all."""
 _SIGMA = 10 / 224
 """Of the blur, as a share of the photo's shorter side (paper 4; SPEC M.2, M.5-4)."""
 _BATCH = 16
+
+
+@dataclass(frozen=True)
+class Deletion(Measure):
+    """The area under the class's probability while the most important pixels are taken away; lower is better.
+
+    steps: into which the pixels are divided. perturbation: what takes their place; published is a constant colour,
+        which is also what no method but occlusion is made with.
+
+    `relative`: the same, of the photo's own probability, so that sure and unsure answers weigh alike.
+    """
+
+    name: ClassVar[str] = "deletion"
+    source: ClassVar[str] = "Petsiuk et al. 2018"
+
+    steps: int = 20
+    perturbation: Literal["constant", "blur", "noise"] = "constant"
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def measure(self, case: Case) -> Raw:
+        shares = [i / self.steps for i in range(self.steps + 1)]
+        curve = answers_along(case.scores, case.photo, case.without(self.perturbation), case.heatmap, shares)
+        return {"curve": curve.tolist(), "area": area_under(curve, shares), **relative(curve, shares, float(curve[0]))}
+
+    def quantities(self, raws: Sequence[Raw | None], labels: Sequence[str], seed: int) -> list[Quantity]:
+        return [Quantity("area", plain(raws, "area"), "lower"), Quantity("relative", plain(raws, "relative"), "lower")]
+
+
+def relative(curve: Tensor, shares: Sequence[float], photo: float) -> dict[str, float]:
+    """The area under a curve, of the photo's own answer; nothing where that is none."""
+    return {"relative": area_under(curve, shares) / photo} if photo > 0 else {}
+
+
+def check_steps(steps: int) -> None:
+    """Raises `RequestError` for less than one."""
+    if steps < 1:
+        raise RequestError(f"a curve takes at least 1 step, not {steps}")
 
 
 def deletion_curve(
@@ -40,21 +81,17 @@ def deletion_curve(
             f"photos {list(photos.shape)}, heat maps {list(heatmaps.shape)} and {len(objectives)} objectives do not "
             "fit together; they are [N, C, H, W], [N, H, W] and N"
         )
-    if not heatmaps.isfinite().all():
-        raise RequestError("a heat map has values that are not finite")
-    if not all(0 <= share <= 1 for share in shares):
-        raise RequestError(f"shares of the pixels lie between 0 and 1, not {list(shares)}")
     photos, heatmaps = photos.cpu(), heatmaps.cpu()
     blurred = Gaussian(sigma=_SIGMA * min(photos.shape[2:]))(photos)
-    order = heatmaps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
-    limits = torch.tensor([round(share * order.shape[1]) for share in shares])
     out = []
     with torch.no_grad(), network.held():
         for i, objective in enumerate(objectives):
-            gone = (rank[i] < limits[:, None]).view(len(shares), 1, *photos.shape[2:])
-            shown = torch.where(gone, blurred[i], photos[i])
-            parts = torch.split(shown, _BATCH)
-            scores = [objective.score(network.run(some.to(network.device), objective.places())) for some in parts]
-            out.append(torch.cat(scores).cpu())
+
+            def scores(images: Tensor, asked: Objective = objective) -> Tensor:
+                parts = torch.split(images, _BATCH)
+                return torch.cat(
+                    [asked.score(network.run(some.to(network.device), asked.places())).cpu() for some in parts]
+                )
+
+            out.append(answers_along(scores, photos[i], blurred[i], heatmaps[i], shares))
     return torch.stack(out) if out else torch.empty(0, len(shares))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from preimage.cli.commands.evaluate import evaluate
 from preimage.cli.commands.explain import explain
 from preimage.cli.commands.invert import invert
-from preimage.cli.commands.listing import methods, recipes, taps
+from preimage.cli.commands.listing import measures, methods, recipes, taps
 from preimage.cli.commands.maximize import maximize
 from preimage.cli.commands.report import report
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (taps, recipes, methods, maximize, invert, explain, report):
+for command in (taps, recipes, methods, measures, maximize, invert, explain, evaluate, report):
     app.command()(command)
 
-__all__ = ["app", "explain", "invert", "maximize", "methods", "recipes", "report", "taps"]
+__all__ = ["app", "evaluate", "explain", "invert", "maximize", "measures", "methods", "recipes", "report", "taps"]

@@ -1,4 +1,4 @@
-"""`preimage taps`, `preimage recipes` and `preimage methods`: what there is to ask for."""
+"""`preimage taps`, `recipes`, `methods` and `measures`: what there is to ask for."""
 
 from __future__ import annotations
 
@@ -39,5 +39,14 @@ def methods(as_json: Json = False) -> None:
     table = preimage.methods()
     if as_json:
         print_json([{**one.describe(), "source": one.source, "says": one.says} for one in table.values()])
+    else:
+        print(table)
+
+
+def measures(as_json: Json = False) -> None:
+    """List the measures that evaluate --measure takes."""
+    table = preimage.measures()
+    if as_json:
+        print_json([{**one.describe(), "source": one.source, "needs": one.needs} for one in table.values()])
     else:
         print(table)

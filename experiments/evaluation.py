@@ -1,0 +1,121 @@
+"""Every method of `explain` measured on 100 photographs of Imagenette, for three networks.
+
+    python experiments/evaluation.py squeezenet
+    python experiments/evaluation.py squeezenet --mosaics
+
+Deletion, insertion and deletion game on photographs, or the grid pointing game on mosaics of them, for each network's
+own first answer. Photographs are 200 pixels wide, so that networks see them smaller than they were trained; and for
+want of a GPU the expensive methods have fewer steps than were published. `SETTINGS` says both, and so does the result,
+`results/evaluation_NETWORK.json` or `results/mosaics_NETWORK.json`.
+
+Stopped, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+import networks
+import preimage as pi
+from preimage.evaluation import Deletion, DeletionGame, Evaluation, GridPointing, Insertion, evaluate
+from preimage.explain import (
+    RISE,
+    BlurOcclusion,
+    Extremal,
+    HybridMask,
+    IntegratedGradients,
+    Mask,
+    Method,
+    Occlusion,
+    PreservingMask,
+    SmoothGrad,
+    VariableOcclusion,
+)
+from preimage.images import written_whole
+from registry import CACHE
+
+PHOTOGRAPHS = 100
+RESULTS = Path(__file__).parent / "results"
+CHEAP = "gradient guided-backprop deconvnet excitation-backprop contrastive-excitation-backprop grad-cam".split()
+
+
+def methods(mask: int, others: int, positions: int, rise: int, samples: int) -> dict[str, str | Method]:
+    """All methods.
+
+    mask, others: iterations of the deletion mask, and of the other learned ones; positions: of occluders along each
+    side; rise: masks of RISE; samples: of the averaged gradients.
+    """
+    return {
+        "mask": Mask(iterations=mask),
+        "mask-preserve": PreservingMask(iterations=others),
+        "mask-both": HybridMask(iterations=others),
+        "extremal": Extremal(iterations=others),
+        **{name: name for name in CHEAP},
+        "integrated-gradients": IntegratedGradients(nodes=samples),
+        "smoothgrad": SmoothGrad(samples=samples),
+        "occlusion": Occlusion(positions=positions),
+        "blur-occlusion": BlurOcclusion(positions=positions),
+        "variable-occlusion": VariableOcclusion(samples=positions**2),
+        "rise": RISE(samples=rise),
+    }
+
+
+SETTINGS: dict[str, tuple[int, dict[str, str | Method]]] = {
+    "squeezenet": (160, methods(300, 150, 14, 500, 50)),
+    "bundled": (160, methods(100, 60, 12, 300, 20)),
+    "resnet50": (112, methods(60, 40, 10, 200, 20)),
+}
+"""For each network the side of the photographs in pixels, and the methods."""
+MOSAICS: dict[str, tuple[int, dict[str, str | Method]]] = {
+    "squeezenet": (192, methods(100, 60, 14, 300, 20)),
+    "bundled": (192, methods(60, 40, 12, 200, 20)),
+    "resnet50": (192, {name: name for name in CHEAP}),
+}
+
+
+def opened(name: str) -> pi.Network:
+    return pi.load() if name == "bundled" else pi.Network(getattr(networks, name)(), name=name)
+
+
+def write(name: str, command: str, made: Evaluation) -> None:
+    document = {"command": command, **made.as_dict()}
+    with written_whole(RESULTS / f"{name}.json") as file:
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(name: str, asked: Mapping[str, tuple[int, dict[str, str | Method]]], mosaics: bool) -> Evaluation:
+    networks.photographs()
+    size, chosen = asked[name]
+    return evaluate(
+        opened(name),
+        f"folder:{CACHE / 'imagenette'}",
+        [GridPointing()] if mosaics else [Deletion(), Insertion(), DeletionGame()],
+        chosen,
+        out=CACHE / "evaluation" / f"{name}{'-mosaics' if mosaics else ''}",
+        size=size,
+        fit="crop",
+        target="first",
+        limit=PHOTOGRAPHS,
+        batch_size=4,
+    )
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked.add_argument("network", choices=list(SETTINGS))
+    asked.add_argument("--mosaics", action="store_true")
+    given = asked.parse_args()
+    made = measured(given.network, MOSAICS if given.mosaics else SETTINGS, given.mosaics)
+    command = f"python experiments/evaluation.py {given.network}{' --mosaics' if given.mosaics else ''}"
+    write(f"{'mosaics' if given.mosaics else 'evaluation'}_{given.network}", command, made)
+    print(made)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

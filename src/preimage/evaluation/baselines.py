@@ -1,0 +1,57 @@
+"""Heat maps that know nothing of network or photo. A measure that cannot tell a method from them says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.explain.method import Found, Method, Question
+
+
+@dataclass(frozen=True)
+class Centre(Method):
+    """The nearer to the photo's centre, the more important: photographers put things there."""
+
+    name: ClassVar[str] = "centre"
+    source: ClassVar[str] = "Zhang et al. 2016, the pointing game's baseline"
+
+    def explain(self, asked: Question) -> Found:
+        height, width = asked.size
+        down, across = ((torch.arange(side) + 0.5) / side - 0.5 for side in (height, width))
+        away = torch.hypot(down[:, None], across)
+        return Found((1 - away / away.max()).expand(len(asked), height, width).clone())
+
+
+@dataclass(frozen=True)
+class Random(Method):
+    """Uniform noise, drawn for each photo anew.
+
+    cells: of independent values along each side, joined bilinearly; 0: every pixel is independent.
+    """
+
+    name: ClassVar[str] = "random"
+    source: ClassVar[str] = "chance"
+
+    cells: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cells < 0:
+            raise RequestError(f"cells of noise are 0 (each pixel) or more, not {self.cells}")
+
+    def explain(self, asked: Question) -> Found:
+        drawn: list[Tensor] = []
+        for seed in asked.seeds:
+            generator = torch.Generator().manual_seed(seed % 2**32)
+            cells = asked.size if self.cells == 0 else (self.cells, self.cells)
+            noise = torch.rand((1, 1, *cells), generator=generator)
+            drawn.append(F.interpolate(noise, asked.size, mode="bilinear", align_corners=False)[0, 0])
+        return Found(torch.stack(drawn))
+
+
+BASELINES: tuple[Method, ...] = (Centre(), Random())
+"""`evaluate` knows them as methods too, and adds them to whatever is asked."""

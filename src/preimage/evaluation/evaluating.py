@@ -1,0 +1,248 @@
+"""evaluate: how good are these explanations, on these photos?"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from preimage.canvas import pair
+from preimage.errors import RequestError
+from preimage.evaluation.asked import Asked, drawn, questions
+from preimage.evaluation.classes import match_classes
+from preimage.evaluation.data import Data, open_data
+from preimage.evaluation.evaluation import Evaluation, TableFormat
+from preimage.evaluation.measure import Measure, Quantity, Raw
+from preimage.evaluation.planning import (
+    Answers,
+    Methods,
+    arranged,
+    check_data,
+    check_target,
+    fingerprint,
+    kind_of,
+    named_measures,
+    named_methods,
+    weights_of,
+)
+from preimage.evaluation.summary import summarised
+from preimage.evaluation.view import Fit
+from preimage.evaluation.work import Unit, Work
+from preimage.jobs import JobFolder, finished
+from preimage.network import Network, load
+
+BATCH = 8
+"""Pictures that are explained together, and are lost together when the process is killed."""
+
+
+def evaluate(
+    network: Network | str,
+    data: Data | str,
+    measures: str | Measure | Sequence[str | Measure],
+    methods: Methods = "mask",
+    *,
+    out: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "squash",
+    target: str = "label",
+    classes: Mapping[str, str | int] | None = None,
+    limit: int | None = None,
+    skip_faulty: bool = False,
+    seed: int = 0,
+    workers: int = 1,
+    batch_size: int = BATCH,
+    device: str | None = None,
+    table: TableFormat = "csv",
+    progress: bool | None = None,
+) -> Evaluation:
+    """Measure explanations of a network's answers to the photos of a data set (paper 4, section 5; SPEC M17 to M21).
+
+    network: opened, or a string for `preimage.load`, which is what several workers need.
+    data: a data set, or a string `KIND:PATH`, see `preimage.evaluation.data.open_data`.
+    measures: names from `preimage.measures()`, or measures with settings of their own.
+    methods: names from `preimage.methods()`, or methods with settings of their own; a mapping gives the names by which
+        they are listed. The baselines `centre` and `random` are added.
+    out: the job's folder. Killed or interrupted, the same call goes on where it was; methods may be added to those that
+        are finished. None: nothing is kept.
+    size: (height, width) or one side at which the network is shown the photos; default: its input size. Smaller photos
+        are enlarged. fit: how they are brought to it, see `preimage.evaluation.view.Fit`.
+    target: what is explained: "label", each class that the data set says is on the photo; "first", the network's first
+        answer; "top:5", the sum over its five strongest, measured on each class of the data set (SPEC M3). Photos of no
+        class are asked for the first answer.
+    classes: which of the network's classes those of the data set are; default: by name, number or WordNet id.
+    limit: so many photos, drawn by `seed` evenly over the classes. skip_faulty: leave photos out that have a fault,
+        instead of refusing the data set.
+    workers: processes. table: the format of `results.csv` or `results.parquet` in `out`.
+
+    Raises `RequestError` for what cannot be done as asked, before anything is explained: faults of the data set (all
+    together, listed in `out`), measures that need more than it holds, the folder of another job.
+    """
+    if batch_size < 1 or (limit is not None and limit < 1):
+        raise RequestError(f"batch_size and limit are at least 1, not {batch_size} and {limit}")
+    by_name, chosen = named_methods(methods), named_measures(measures)
+    check_target(target, chosen)
+    if fit not in ("squash", "crop"):
+        raise RequestError(f"photos are brought to the network's size by squash or crop, not '{fit}'")
+    opened = load(network, device=device) if isinstance(network, str) else network
+    found = open_data(data) if isinstance(data, str) else data
+    check_data(found, chosen, skip_faulty=skip_faulty, out=out)
+    sides = opened.input_size if size is None else pair("size", size)
+    opened.check_size(sides)
+    asked = _asked(opened, found, sides, fit, target, classes, limit, seed)
+    pictures = arranged(asked, chosen, seed)
+    settings: dict[str, Any] = {
+        "verb": "evaluate",
+        "network": network if isinstance(network, str) else repr(network),
+        "weights": weights_of(opened),
+        "data": found.describe(),
+        "pictures": {kind: [len(some), fingerprint(repr(some))] for kind, some in pictures.items()},
+        "measures": [one.describe() for one in chosen.values()],
+        "methods": {name: one.describe() for name, one in by_name.items()},
+        "size": list(sides),
+        "fit": fit,
+        "target": target,
+        "limit": limit,
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": str(opened.device),
+        "preimage": version("preimage"),
+        "torch": torch.__version__,
+    }
+    by_kind: dict[str, dict[str, Measure]] = {kind: {} for kind in pictures}
+    for name, measure in chosen.items():
+        by_kind[kind_of(measure)][name] = measure
+    work = Work(
+        network if isinstance(network, str) and workers > 1 else opened,
+        pictures, by_name, by_kind, sides, fit, target, seed, device,
+    )  # fmt: skip
+    units = _units(work, batch_size)
+    with ExitStack() as stack:
+        folder = JobFolder(out if out is not None else stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(folder.opened(settings, may_change=("methods",)))
+        interrupted = _run(folder, work, units, workers, progress)
+        made = _together(folder, work, units, settings, interrupted)
+        if out is not None:
+            made.save(out, table)
+    return made
+
+
+def _asked(
+    network: Network,
+    data: Data,
+    size: tuple[int, int],
+    fit: Fit,
+    target: str,
+    classes: Mapping[str, str | int] | None,
+    limit: int | None,
+    seed: int,
+) -> list[Asked]:
+    examples = drawn(data, limit, seed)
+    without = [one for one in examples if not one.labels]
+    if target == "first":
+        asked = questions(examples, None)
+    else:
+        asked = questions(examples, match_classes(network, data.labels, classes)) + questions(without, None)
+    return Answers(network, size, fit).filled(asked)
+
+
+def _units(work: Work, batch_size: int) -> dict[str, Unit]:
+    """By the name of their file. All methods of a batch come one after the other, so that early results compare."""
+    keys = {name: f"{name.replace('@', '-')}-{fingerprint(one.describe())[:8]}" for name, one in work.methods.items()}
+    return {
+        f"{kind}-{keys[name]}-{first:07}": Unit(kind, name, first, min(first + batch_size, len(some)))
+        for kind, some in work.pictures.items()
+        for first in range(0, len(some), batch_size)
+        for name in work.methods
+    }
+
+
+def _run(folder: JobFolder, work: Work, units: Mapping[str, Unit], workers: int, progress: bool | None) -> bool:
+    """Do what is not done yet; returns whether Ctrl-C ended it."""
+    names = {unit: name for name, unit in units.items()}
+    left = [unit for name, unit in units.items() if not folder.has(name)]
+    total = sum(unit.last - unit.first for unit in units.values())
+    before = total - sum(unit.last - unit.first for unit in left)
+    with tqdm(
+        total=total, initial=before, disable=None if progress is None else not progress, unit="map", leave=False
+    ) as bar:
+        try:
+            for unit, found in finished(work, left, workers):
+                folder.write(names[unit], found)
+                bar.update(unit.last - unit.first)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _together(
+    folder: JobFolder, work: Work, units: Mapping[str, Unit], settings: dict[str, Any], interrupted: bool
+) -> Evaluation:
+    """All that is finished, as rows and summaries."""
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for name, unit in units.items():
+        if folder.has(name):
+            some = found.setdefault((unit.pictures, unit.method), {})
+            some.update((one["index"], one) for one in folder.read(name))
+    rows, summary = [], []
+    seed = int(settings["seed"])
+    for kind, measures in work.measures.items():
+        asked = work.pictures[kind]
+        for name, measure in measures.items():
+            by_method: dict[str, list[Quantity]] = {}
+            for method in work.methods:
+                cases = found.get((kind, method), {})
+                if cases:
+                    raws: list[Raw | None] = [cases.get(i, {}).get("found", {}).get(name) for i in range(len(asked))]
+                    by_method[method] = measure.quantities(raws, [one.label for one in asked], seed)
+                    rows += _rows(asked, cases, method, name, by_method[method], settings)
+            summary += summarised(name, by_method, [one.label for one in asked])
+    return Evaluation(rows, summary, settings, interrupted, sum(map(len, work.pictures.values())))
+
+
+def _rows(
+    asked: Sequence[Asked],
+    cases: Mapping[int, Mapping[str, Any]],
+    method: str,
+    measure: str,
+    quantities: Sequence[Quantity],
+    settings: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    constant = {key: settings[key] for key in ("network", "weights", "fit", "target", "seed", "preimage", "torch")}
+    described = next(one for one in settings["measures"] if one["name"] == measure)
+    constant |= {
+        "data": settings["data"]["source"],
+        "size": "x".join(map(str, settings["size"])),
+        "method_settings": json.dumps(settings["methods"][method]),
+        "measure_settings": json.dumps(described),
+    }
+    rows = []
+    for i, one in enumerate(asked):
+        case = cases.get(i)
+        if case is None:
+            continue  # not reached before Ctrl-C
+        failed = case["failed"] or case.get("unmeasured", {}).get(measure)
+        for quantity in quantities:
+            rows.append(
+                {
+                    "photo": str(one.example.path),
+                    "label": one.label,
+                    "class": one.index,
+                    "cell": one.of,
+                    "method": method,
+                    "measure": measure,
+                    "quantity": quantity.name,
+                    "value": quantity.values[i],
+                    "divisor": None if quantity.divisor is None else quantity.divisor[i],
+                    "probability": case.get("probability"),
+                    "failed": failed,
+                    **constant,
+                }
+            )
+    return rows

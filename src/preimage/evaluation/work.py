@@ -1,0 +1,158 @@
+"""One unit of an evaluation: a batch of pictures, explained by one method and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.evaluation.asked import Asked
+from preimage.evaluation.measure import Case, Measure
+from preimage.evaluation.planning import explained_as
+from preimage.evaluation.view import Fit
+from preimage.explain import Explanation, explain
+from preimage.explain.method import Method
+from preimage.network import Network, load
+from preimage.objectives import label
+
+
+@dataclass(frozen=True)
+class Unit:
+    """pictures: which of the evaluation's kinds of pictures; first, last: which of them (last is just outside)."""
+
+    pictures: str
+    method: str
+    first: int
+    last: int
+
+
+@dataclass
+class Work:
+    """All that a unit needs, so that any process can do any of them.
+
+    network: opened, or a string for `preimage.load`. pictures: by kind, what is asked. methods: by the name under which
+        they are listed. measures: of each kind of pictures, by name. target: "label" or "first": the asked class is
+        explained; or "top:K", see `preimage.explain`. The rest: see `preimage.evaluate`.
+    """
+
+    network: Network | str
+    pictures: Mapping[str, Sequence[Asked]]
+    methods: Mapping[str, Method]
+    measures: Mapping[str, Mapping[str, Measure]]
+    size: tuple[int, int]
+    fit: Fit
+    target: str
+    seed: int
+    device: str | None = None
+    _opened: Network | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    def opened(self) -> Network:
+        """The network, in this process."""
+        if self._opened is None:
+            self._opened = load(self.network, device=self.device) if isinstance(self.network, str) else self.network
+        return self._opened
+
+    def __call__(self, unit: Unit) -> list[dict[str, Any]]:
+        """Of each picture "index", "failed" (why, or None), "probability", "notes"; by measure "found", "unmeasured".
+
+        Whatever cannot be read, explained or measured is said and leaves the rest alone.
+        """
+        network, method = self.opened(), self.methods[unit.method]
+        asked = self.pictures[unit.pictures][unit.first : unit.last]
+        out: list[dict[str, Any]] = [{"index": unit.first + i, "failed": None} for i in range(len(asked))]
+        shown: dict[int, Tensor] = {}
+        for i, one in enumerate(asked):
+            try:
+                shown[i] = one.picture(self.size, self.fit, network.channels)
+            except RequestError as error:
+                out[i]["failed"] = str(error)
+        with network.held():
+            try:
+                made = self._explained(network, method, shown, asked) if shown else []
+            except RequestError as error:
+                for i in shown:
+                    out[i]["failed"] = f"{unit.method}: {error}"
+                return out
+            for i, explanation in zip(shown, made, strict=True):
+                if not explanation.heatmap.isfinite().all():
+                    out[i]["failed"] = f"{unit.method}: the heat map is not finite"
+                    continue
+                case = self._case(network, method, asked[i], explanation, f"{unit.pictures} {unit.first + i}")
+                out[i] |= {"probability": _plain(case.score), "notes": explanation.notes, "found": {}, "unmeasured": {}}
+                for name, measure in self.measures[unit.pictures].items():
+                    try:
+                        out[i]["found"][name] = _plain(measure.measure(case))
+                    except RequestError as error:
+                        out[i]["unmeasured"][name] = str(error)
+        return out
+
+    def _explained(
+        self, network: Network, method: Method, shown: Mapping[int, Tensor], asked: Sequence[Asked]
+    ) -> Sequence[Explanation]:
+        made = explain(
+            network,
+            torch.stack(list(shown.values())),
+            [[explained_as(asked[i], self.target)] for i in shown],
+            method=[method],
+            size=self.size,
+            least_probability=0.0,
+            seed=self.seed,
+            batch_size=len(shown),
+            progress=False,
+        )
+        if made.interrupted:
+            raise KeyboardInterrupt
+        return list(made)
+
+    def _case(self, network: Network, method: Method, one: Asked, explanation: Explanation, which: str) -> Case:
+        def again(photos: Tensor, other: Network | None) -> Tensor:
+            made = explain(
+                other or network,
+                photos,
+                [[explained_as(one, self.target)]] * len(photos),
+                method=[method],
+                size=self.size,
+                least_probability=0.0,
+                seed=self.seed,
+                batch_size=len(photos),
+                progress=False,
+            )
+            if made.interrupted:
+                raise KeyboardInterrupt
+            heatmaps: Tensor = made.heatmaps
+            return heatmaps
+
+        point = explanation.details.get("point")
+        return Case(
+            network,
+            explanation.photo,
+            explanation.heatmap,
+            label(one.index, "prob").bind(network),
+            one.label,
+            one.example,
+            one.view(self.size, self.fit),
+            again,
+            None if point is None else (int(point[0]), int(point[1])),
+            one.of,
+            int.from_bytes(hashlib.sha256(f"{self.seed} {which}".encode()).digest()[:4], "big"),
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Without numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,99 @@
+"""Where a job keeps what it has finished, so that it goes on where it was after whatever happened to it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from preimage.errors import RequestError
+from preimage.images import writable_folder, written_whole
+
+_SETTINGS, _LOCK, _PARTS = "job.json", ".lock", "parts"
+
+
+class JobFolder:
+    """A folder with a job's settings and the results of its finished units, each a file of its own.
+
+    A unit's file appears whole or not at all, so that killing the process at any moment loses at most the units that
+    were being worked on; which units there are follows from the settings, not from what is left to do.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.path = Path(folder)
+
+    @contextmanager
+    def opened(self, settings: Mapping[str, Any], *, may_change: Sequence[str] = ()) -> Iterator[None]:
+        """Hold the folder for this job alone.
+
+        settings: all that determines the results, plain JSON types. may_change: those that another run in the same
+        folder may have otherwise, because a unit's result does not depend on them.
+
+        Raises `RequestError` if it cannot be written to, if another process works in it, or if it holds another job,
+        saying in what that differs.
+        """
+        writable_folder(self.path)
+        with (self.path / _LOCK).open("w") as lock:
+            try:
+                # Ends with the process, however that ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RequestError(f"another process is at work in '{self.path}'; wait for it, or stop it") from error
+            self._check(settings, may_change)
+            (self.path / _PARTS).mkdir(exist_ok=True)
+            self._write(self.path / _SETTINGS, settings)
+            yield
+
+    def _check(self, settings: Mapping[str, Any], may_change: Sequence[str]) -> None:
+        path = self.path / _SETTINGS
+        if not path.exists():
+            return
+        before = _read(path)
+        now = json.loads(json.dumps(settings))
+        for key in sorted({*before, *now} - {*may_change}):
+            if before.get(key) != now.get(key):
+                raise RequestError(
+                    f"'{self.path}' holds another job: its {key} is {_short(before.get(key))}, not "
+                    f"{_short(now.get(key))}; ask for the same again to go on with it, or write to another folder"
+                )
+
+    def has(self, unit: str) -> bool:
+        """Whether this unit is finished."""
+        return self._part(unit).exists()
+
+    def read(self, unit: str) -> Any:
+        """What a finished unit found."""
+        return _read(self._part(unit))
+
+    def write(self, unit: str, found: Any) -> None:
+        """Finish a unit. found: plain JSON types."""
+        self._write(self._part(unit), found)
+
+    def _part(self, unit: str) -> Path:
+        return self.path / _PARTS / f"{unit}.json"
+
+    def _write(self, path: Path, document: Any) -> None:
+        text = json.dumps(document, allow_nan=False)
+        try:
+            with written_whole(path) as file:
+                file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RequestError(
+                f"cannot write to the folder '{self.path}': {error.strerror or error}; what is finished is kept, and "
+                "the same command goes on from there"
+            ) from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"'{path}' is damaged ({error}); delete it, and the same command makes it again") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
