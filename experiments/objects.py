@@ -34,7 +34,7 @@ FASHION = (
 DARK = 20
 """A pixel of at most this grey, of 255, is not of the garment ..."""
 SMALLEST_HOLE = 12
-"""... unless it is in a hole of fewer pixels: prints and seams are dark too, but a bag's handle is around a large one."""
+"""... unless it is in a hole of fewer pixels: prints and seams are dark too, but the hole in a handle is larger."""
 
 DRESSED = (0, 566)
 """ImageNet classes whose photographs are no canvases, since on most of them somebody wears garments of his own: anglers

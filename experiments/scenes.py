@@ -332,9 +332,9 @@ def write_coco(
 ) -> Path:
     """Write scenes 0 to `count` of a seed to folder/photos and folder/instances.json; give the path of that.
 
-    Boxes are [left, top, width, height] of the mask, masks are uncompressed RLE, areas are those of the mask; a point's
-    first pixel is centred at (0.5, 0.5). `garments` says, beyond COCO, what each object is made of. The same arguments
-    give the same bytes.
+    Boxes are [left, top, width, height] of the mask, masks are uncompressed RLE, areas are those of the mask; points
+    are said by the pixel that they are in the middle of (visibility 2). `garments` says, beyond COCO, what each object
+    is made of. The same arguments give the same bytes.
     """
     photos = folder / "photos"
     photos.mkdir(parents=True, exist_ok=True)
@@ -382,7 +382,7 @@ def _coco(thing: Thing) -> dict[str, Any]:
         "garments": [list(one) for one in thing.garments],
     }
     if thing.parts:
-        found["keypoints"] = [value for x, y in thing.points.values() for value in (x, y, 2)]
+        found["keypoints"] = [value for x, y in thing.points.values() for value in (int(x), int(y), 2)]
         found["num_keypoints"] = len(thing.points)
     return found
 

@@ -21,6 +21,7 @@ import objects
 import preimage as pi
 import scenes
 import train_scenes
+from preimage.evaluation.data import open_data
 from preimage.explain.layers import excitation_layer, grad_cam_layer
 from preimage.explain.method import PUBLISHED_SIDE
 from preimage.explain.soft_occlusion import VariableOcclusion
@@ -177,18 +178,18 @@ def test_objects_are_fitted_by_what_they_are_distributed_as() -> None:
 
 
 @pytest.fixture(scope="module")
-def test_source() -> Source:
+def unseen() -> Source:
     return scenes.source("test")
 
 
 @pytest.mark.real
-def test_coco_reads_what_was_written(tmp_path: Path, test_source: Source) -> None:
+def test_coco_reads_what_was_written(tmp_path: Path, unseen: Source) -> None:
     for kind in KINDS:
         written = scenes.write_coco(tmp_path / kind, 12, seed=7, kind=kind)
         coco = COCO(str(written))
         assert sorted(coco.imgs) == list(range(1, 13))
         for i in range(12):
-            known = scene(test_source, 7, i, kind)
+            known = scene(unseen, 7, i, kind)
             (image,) = coco.loadImgs(i + 1)
             with Image.open(tmp_path / kind / "photos" / image["file_name"]) as photo:
                 assert (np.asarray(photo) == known.picture).all()
@@ -202,8 +203,24 @@ def test_coco_reads_what_was_written(tmp_path: Path, test_source: Source) -> Non
                 if kind != "scenes":
                     names = coco.cats[one["category_id"]]["keypoints"]
                     x, y, visible = np.reshape(one["keypoints"], (2, 3)).T
-                    assert dict(zip(names, zip(x, y, strict=True), strict=True)) == thing.points
+                    assert dict(zip(names, zip(x + 0.5, y + 0.5, strict=True), strict=True)) == thing.points
                     assert (visible == 2).all()
+
+
+@pytest.mark.real
+def test_evaluate_reads_what_was_written(tmp_path: Path, unseen: Source) -> None:
+    for kind in KINDS:
+        scenes.write_coco(tmp_path / kind, 12, seed=7, kind=kind)
+        data = open_data(f"coco:{tmp_path / kind / 'photos'},{tmp_path / kind / 'instances.json'}")
+        assert len(data.examples) == 12 and not data.faults
+        for i, example in enumerate(data.examples):
+            things = scene(unseen, 7, i, kind).things
+            assert set(example.labels) == {thing.label for thing in things}
+            for found, thing in zip(example.annotations, things, strict=True):
+                left, top, width, height = thing.box
+                assert found.label == thing.label and found.box == (left, top, left + width, top + height)
+                assert found.region is not None and (found.region.read(SIDE, SIDE) == thing.mask).all()
+                assert {name: (x, y) for name, x, y in found.points} == thing.points
 
 
 @pytest.mark.real
@@ -253,8 +270,8 @@ def test_the_networks_open_with_layers_as_googlenet_has_them(factory: str, class
 
 
 @pytest.mark.real
-def test_occlusion_draws_discs_as_large_as_the_objects_of_scenes_are(test_source: Source) -> None:
-    found = train_scenes.fitted(train_scenes.things(test_source, 1000, seed=11))
+def test_occlusion_draws_discs_as_large_as_the_objects_of_scenes_are(unseen: Source) -> None:
+    found = train_scenes.fitted(train_scenes.things(unseen, 1000, seed=11))
     ours, coco = scenes.occlusion_for_scenes(), VariableOcclusion()
     for fit, (mean, deviation) in ((found["area"]["log-normal"], ours.log_area), (found["y"]["normal"], ours.height)):
         assert fit["mean"] == pytest.approx(mean, abs=4 * deviation / 1000**0.5)
@@ -278,19 +295,19 @@ def right(module: nn.Module, some: list[Scene], pictures: list[NDArray[np.uint8]
 
 
 @pytest.mark.real
-def test_the_network_names_garments_that_it_has_never_seen(test_source: Source) -> None:
+def test_the_network_names_garments_that_it_has_never_seen(unseen: Source) -> None:
     module = scenes.scene_network()
-    some = [scene(test_source, 31, i, "scenes", 1) for i in range(200)]
+    some = [scene(unseen, 31, i, "scenes", 1) for i in range(200)]
     assert right(module, some) >= 0.9
     # Nothing but the objects can tell.
     assert right(module, some, [one.canvas for one in some]) < 0.25
 
 
 @pytest.mark.real
-def test_only_the_telling_half_tells(test_source: Source) -> None:
+def test_only_the_telling_half_tells(unseen: Source) -> None:
     module = scenes.part_network()
     for kind, telling, other in (("parts", "eyes", "feet"), ("parts-swapped", "feet", "eyes")):
-        some = [scene(test_source, 32, i, kind) for i in range(200)]
+        some = [scene(unseen, 32, i, kind) for i in range(200)]
 
         def without(part: str, some: list[Scene] = some) -> list[NDArray[np.uint8]]:
             return [np.where(one.things[0].parts[part][..., None], one.canvas, one.picture) for one in some]
@@ -299,3 +316,23 @@ def test_only_the_telling_half_tells(test_source: Source) -> None:
         assert right(module, some, without(other)) >= 0.9
         # One of six by chance.
         assert right(module, some, without(telling)) < 0.35
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("method", ["gradient", "excitation-backprop", "contrastive-excitation-backprop"])
+def test_what_is_above_matters_more_until_roles_are_swapped(unseen: Source, method: str) -> None:
+    network = pi.Network(scenes.part_network(), name="part_network")
+    for kind, above_matters in (("parts", True), ("parts-swapped", False)):
+        some = [scene(unseen, 33, i, kind) for i in range(60)]
+        asked = [[f"class:{one.things[0].label}"] for one in some]
+        made = pi.explain(network, train_scenes.tensor(some), asked, method=method, progress=False)
+        of_class: dict[str, list[list[float]]] = {}
+        for one, heatmap in zip(some, made.heatmaps, strict=True):
+            (thing,) = one.things
+            # The mean of 5 x 5 pixels, of the map scaled to [0, 1] (SPEC M.5-17).
+            scaled = (heatmap - heatmap.min()) / (heatmap.max() - heatmap.min())
+            around = [scaled[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].mean() for x, y in thing.points.values()]
+            of_class.setdefault(thing.label, []).append([float(value) for value in around])
+        assert set(of_class) == set(PART_CLASSES)
+        for eyes, feet in (np.mean(values, 0) for values in of_class.values()):
+            assert (eyes > feet) == above_matters

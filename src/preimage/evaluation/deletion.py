@@ -11,7 +11,8 @@ from torch import Tensor
 
 from preimage.errors import RequestError
 from preimage.evaluation.curves import SHARES, answers_along, area_under
-from preimage.evaluation.measure import Case, Measure, Quantity, Raw, plain
+from preimage.evaluation.measure import Better, Case, Measure, Quantity, Raw, plain
+from preimage.explain.explaining import LEAST_PROBABILITY
 from preimage.network import Network
 from preimage.objectives import Objective
 from preimage.priors import Gaussian
@@ -28,7 +29,8 @@ class Deletion(Measure):
     steps: into which the pixels are divided. perturbation: what takes their place; published is a constant colour,
         which is also what no method but occlusion is made with.
 
-    `relative`: the same, of the photo's own probability, so that sure and unsure answers weigh alike.
+    `relative`: the same, of the photo's own probability, so that sure and unsure answers weigh alike; photos to whose
+    class the network gives less than a thousandth are left out there.
     """
 
     name: ClassVar[str] = "deletion"
@@ -43,15 +45,23 @@ class Deletion(Measure):
     def measure(self, case: Case) -> Raw:
         shares = [i / self.steps for i in range(self.steps + 1)]
         curve = answers_along(case.scores, case.photo, case.without(self.perturbation), case.heatmap, shares)
-        return {"curve": curve.tolist(), "area": area_under(curve, shares), **relative(curve, shares, float(curve[0]))}
+        return {"curve": curve.tolist(), "area": area_under(curve, shares), "photo": case.score}
 
     def quantities(self, raws: Sequence[Raw | None], labels: Sequence[str], seed: int) -> list[Quantity]:
-        return [Quantity("area", plain(raws, "area"), "lower"), Quantity("relative", plain(raws, "relative"), "lower")]
+        return areas(raws, "lower")
 
 
-def relative(curve: Tensor, shares: Sequence[float], photo: float) -> dict[str, float]:
-    """The area under a curve, of the photo's own answer; nothing where that is none."""
-    return {"relative": area_under(curve, shares) / photo} if photo > 0 else {}
+def areas(raws: Sequence[Raw | None], better: Better) -> list[Quantity]:
+    """The area under each curve, and the same of the photo's own answer."""
+    found = plain(raws, "area")
+    photos = plain(raws, "photo")
+    faint = sum(photo is not None and photo < LEAST_PROBABILITY for photo in photos)
+    relative = [
+        None if area is None or photo is None or photo < LEAST_PROBABILITY else area / photo
+        for area, photo in zip(found, photos, strict=True)
+    ]
+    notes = (f"{faint} photos left out whose class has a probability below {LEAST_PROBABILITY}",) if faint else ()
+    return [Quantity("area", found, better), Quantity("relative", relative, better, notes=notes)]
 
 
 def check_steps(steps: int) -> None:

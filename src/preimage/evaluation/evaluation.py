@@ -6,15 +6,21 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from preimage.errors import RequestError
 from preimage.evaluation.summary import Summary
+from preimage.extras import from_extra
 from preimage.images import written_whole
 
 TableFormat = Literal["csv", "parquet"]
+
+_MARKS = {"unclear": "~", "worse": "-"}
+_LEGEND = (
+    "(95 % bootstrap intervals) ~c, ~r: cannot be told from the heat maps centre, random; -c, -r: worse than these"
+)
 
 
 @dataclass
@@ -32,7 +38,6 @@ class Evaluation:
     settings: dict[str, Any]
     interrupted: bool = False
     cases: int = 0
-    notes: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -55,13 +60,12 @@ class Evaluation:
             "cases": self.cases,
             "summary": [one.as_dict() for one in self.summary],
             "failures": self.failures,
-            "notes": self.notes,
         }
 
     def __str__(self) -> str:
         blocks = [_block([one for one in self.summary if one.measure == name]) for name in _names(self.summary)]
         failed = [f"{count} x {why}" for why, count in self.failures.items()]
-        return "\n\n".join([*blocks, *(["failed: " + "\n        ".join(failed)] if failed else []), *self.notes])
+        return "\n\n".join([*blocks, _LEGEND, *(["left out: " + "\n          ".join(failed)] if failed else [])])
 
     def save(self, folder: str | Path, table: TableFormat = "csv") -> Path:
         """Write the rows as `results.csv` or `results.parquet`, and `result.json`, each whole or not at all.
@@ -93,30 +97,33 @@ def _block(some: Sequence[Summary]) -> str:
     table = [head, *([m, *(cells.get((m, name), "-") for name, _ in quantities)] for m in methods)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    for name, _ in quantities:
-        lines += [f"  {name}: {sentence}" for sentence in said_of(some, name)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_said(some)])
 
 
-def said_of(some: Sequence[Summary], quantity: str) -> list[str]:
-    """What has to be known to read a quantity's column, in sentences."""
-    chosen = [one for one in some if one.quantity == quantity]
+def _said(some: Sequence[Summary]) -> list[str]:
+    """The notes of a measure, each once, with what it is about where that is not all of it."""
+    where: dict[str, list[Summary]] = {}
+    for one in some:
+        for note in one.notes:
+            where.setdefault(note, []).append(one)
     lines = []
-    for baseline in dict.fromkeys(name for one in chosen for name in one.against):
-        for verdict, says in (("unclear", "not told from"), ("worse", "worse than")):
-            names = [one.method for one in chosen if one.against.get(baseline) == verdict]
-            if names:
-                lines.append(f"{says} {baseline}: {', '.join(names)}")
-    for note in dict.fromkeys(note for one in chosen for note in one.notes):
-        names = [one.method for one in chosen if note in one.notes]
-        lines.append(note if len(names) == len(chosen) else f"{', '.join(names)}: {note}")
+    for note, about in where.items():
+        methods, quantities = _all_but_all(about, some, "method"), _all_but_all(about, some, "quantity")
+        lines.append("  " + ": ".join([*quantities, *methods, note]))
     return lines
+
+
+def _all_but_all(about: Sequence[Summary], some: Sequence[Summary], key: str) -> list[str]:
+    named = list(dict.fromkeys(str(getattr(one, key)) for one in about))
+    return [] if len(named) == len({getattr(one, key) for one in some}) else [", ".join(named)]
 
 
 def _cell(one: Summary) -> str:
     if one.mean is None:
         return "-"
-    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})" + ("" if one.count == one.of else f" of {one.count}")
+    counted = "" if one.count == one.of else f" of {one.count}"
+    marks = [f" {_MARKS[verdict]}{name[0]}" for name, verdict in one.against.items() if verdict in _MARKS]
+    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f}){counted}{''.join(marks)}"
 
 
 def _write_csv(rows: Sequence[dict[str, Any]], settings: dict[str, Any], file: Path) -> None:
@@ -127,10 +134,6 @@ def _write_csv(rows: Sequence[dict[str, Any]], settings: dict[str, Any], file: P
 
 
 def _write_parquet(rows: Sequence[dict[str, Any]], settings: dict[str, Any], file: Path) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise RequestError("Parquet needs the package pyarrow: pip install 'preimage[parquet]'") from error
+    pyarrow, parquet = from_extra("pyarrow", "parquet"), from_extra("pyarrow.parquet", "parquet")
     table = pyarrow.Table.from_pylist(list(rows))
-    pyarrow.parquet.write_table(table.replace_schema_metadata({"preimage": json.dumps(settings)}), file)
+    parquet.write_table(table.replace_schema_metadata({"preimage": json.dumps(settings)}), file)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from preimage.evaluation.curves import answers_along, area_under
-from preimage.evaluation.deletion import check_steps, relative
-from preimage.evaluation.measure import Case, Measure, Quantity, Raw, plain
+from preimage.evaluation.deletion import areas, check_steps
+from preimage.evaluation.measure import Case, Measure, Quantity, Raw
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Insertion(Measure):
     def measure(self, case: Case) -> Raw:
         shares = [i / self.steps for i in range(self.steps + 1)]
         curve = answers_along(case.scores, case.without(self.perturbation), case.photo, case.heatmap, shares)
-        return {"curve": curve.tolist(), "area": area_under(curve, shares), **relative(curve, shares, float(curve[-1]))}
+        return {"curve": curve.tolist(), "area": area_under(curve, shares), "photo": case.score}
 
     def quantities(self, raws: Sequence[Raw | None], labels: Sequence[str], seed: int) -> list[Quantity]:
-        return [Quantity("area", plain(raws, "area")), Quantity("relative", plain(raws, "relative"))]
+        return areas(raws, "higher")

@@ -154,7 +154,7 @@ def weights_of(network: Network) -> str:
     digest = hashlib.sha256()
     for name, tensor in network.module.state_dict().items():
         digest.update(f"{name} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

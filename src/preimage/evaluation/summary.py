@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from preimage.errors import RequestError
 from preimage.evaluation.baselines import BASELINES
 from preimage.evaluation.measure import Quantity
+from preimage.extras import from_extra
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -62,7 +62,7 @@ def summarised(measure: str, found: Mapping[str, Sequence[Quantity]], labels: Se
             against = {
                 name: _compared(quantity, theirs[quantity.name], labels)
                 for name, theirs in baselines.items()
-                if name != method and quantity.name in theirs and quantity.better is not None
+                if name != method and quantity.name in theirs and quantity.better is not None and mean is not None
             }
             out.append(
                 Summary(
@@ -135,23 +135,23 @@ class _Statistic:
 
 
 def _bootstrapped(statistic: Any, count: int) -> tuple[float, float]:
-    try:
-        from scipy.stats import bootstrap
-    except ModuleNotFoundError as error:
-        raise RequestError("intervals need the package scipy: pip install 'preimage[evaluation]'") from error
     if count == 1:  # which SciPy refuses
         one = float(statistic(np.zeros((1, 1), np.int64))[0])
         return one, one
-    found = bootstrap(
-        (np.arange(count),),
-        lambda drawn, axis=-1: statistic(np.atleast_2d(drawn)),
-        n_resamples=RESAMPLES,
-        batch=max(1, 4_000_000 // count),
-        confidence_level=LEVEL,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+    found = (
+        from_extra("scipy.stats", "evaluation")
+        .bootstrap(
+            (np.arange(count),),
+            lambda drawn, axis=-1: statistic(np.atleast_2d(drawn)),
+            n_resamples=RESAMPLES,
+            batch=max(1, 4_000_000 // count),
+            confidence_level=LEVEL,
+            method="percentile",
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        )
+        .confidence_interval
+    )
     return float(found.low), float(found.high)
 
 

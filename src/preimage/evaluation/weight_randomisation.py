@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from scipy.stats import spearmanr
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from preimage.errors import RequestError
 from preimage.evaluation.measure import Case, Measure, Quantity, Raw
+from preimage.extras import from_extra
 from preimage.network import Network, Place
 
 _NORM_BUFFERS = frozenset({"running_mean", "running_var", "weight", "bias"})
@@ -105,6 +104,7 @@ def rank_correlation(one: Tensor, other: Tensor) -> float | None:
     """Spearman's, of two heat maps [H, W], ties sharing their mean rank; None where one is constant."""
     if _is_constant(one) or _is_constant(other):
         return None
+    spearmanr = from_extra("scipy.stats", "evaluation").spearmanr
     return float(spearmanr(one.double().flatten().numpy(), other.double().flatten().numpy()).statistic)
 
 
@@ -114,7 +114,7 @@ def similarity(one: Tensor, other: Tensor) -> float | None:
         return None
     scaled = [((h - h.min()) / (h.max() - h.min())).numpy() for h in (one.double(), other.double())]
     settings = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(*scaled, **settings))  # type: ignore[no-untyped-call]
+    return float(from_extra("skimage.metrics", "evaluation").structural_similarity(*scaled, **settings))
 
 
 def _is_constant(heatmap: Tensor) -> bool:

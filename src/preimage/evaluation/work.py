@@ -18,8 +18,9 @@ from preimage.evaluation.planning import explained_as
 from preimage.evaluation.view import Fit
 from preimage.explain import Explanation, explain
 from preimage.explain.method import Method
+from preimage.explain.targets import targets_of_each
 from preimage.network import Network, load
-from preimage.objectives import label
+from preimage.objectives import Objective, label
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,17 @@ class Work:
                 out[i]["failed"] = str(error)
         with network.held():
             try:
-                made = self._explained(network, method, shown, asked) if shown else []
+                made, wanted = self._explained(network, method, shown, asked) if shown else ([], [])
             except RequestError as error:
                 for i in shown:
                     out[i]["failed"] = f"{unit.method}: {error}"
                 return out
-            for i, explanation in zip(shown, made, strict=True):
+            for i, explanation, objective in zip(shown, made, wanted, strict=True):
                 if not explanation.heatmap.isfinite().all():
                     out[i]["failed"] = f"{unit.method}: the heat map is not finite"
                     continue
-                case = self._case(network, method, asked[i], explanation, f"{unit.pictures} {unit.first + i}")
+                which = f"{unit.pictures} {unit.first + i}"
+                case = self._case(network, method, asked[i], objective, explanation, which)
                 out[i] |= {"probability": _plain(case.score), "notes": explanation.notes, "found": {}, "unmeasured": {}}
                 for name, measure in self.measures[unit.pictures].items():
                     try:
@@ -97,39 +99,43 @@ class Work:
 
     def _explained(
         self, network: Network, method: Method, shown: Mapping[int, Tensor], asked: Sequence[Asked]
+    ) -> tuple[Sequence[Explanation], list[Objective]]:
+        """Of each picture its explanation, and what was explained: a sum of classes is that of this picture."""
+        photos = torch.stack(list(shown.values()))
+        targets = [[explained_as(asked[i], self.target)] for i in shown]
+        wanted = [some[0] for some in targets_of_each(network, targets, photos, [], len(photos))]
+        return self._of(network, method, photos, wanted), wanted
+
+    def _of(
+        self, network: Network, method: Method, photos: Tensor, wanted: Sequence[Objective]
     ) -> Sequence[Explanation]:
         made = explain(
             network,
-            torch.stack(list(shown.values())),
-            [[explained_as(asked[i], self.target)] for i in shown],
+            photos,
+            [[one] for one in wanted],
             method=[method],
             size=self.size,
             least_probability=0.0,
             seed=self.seed,
-            batch_size=len(shown),
+            batch_size=len(photos),
             progress=False,
         )
         if made.interrupted:
             raise KeyboardInterrupt
         return list(made)
 
-    def _case(self, network: Network, method: Method, one: Asked, explanation: Explanation, which: str) -> Case:
+    def _case(
+        self,
+        network: Network,
+        method: Method,
+        one: Asked,
+        objective: Objective,
+        explanation: Explanation,
+        which: str,
+    ) -> Case:
         def again(photos: Tensor, other: Network | None) -> Tensor:
-            made = explain(
-                other or network,
-                photos,
-                [[explained_as(one, self.target)]] * len(photos),
-                method=[method],
-                size=self.size,
-                least_probability=0.0,
-                seed=self.seed,
-                batch_size=len(photos),
-                progress=False,
-            )
-            if made.interrupted:
-                raise KeyboardInterrupt
-            heatmaps: Tensor = made.heatmaps
-            return heatmaps
+            made = self._of(other or network, method, photos, [objective] * len(photos))
+            return torch.stack([one.heatmap for one in made])
 
         point = explanation.details.get("point")
         return Case(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from PIL import Image
 
 from preimage.errors import RequestError
 from preimage.evaluation.data.checking import MARGIN, FaultyError
+from preimage.extras import from_extra
 from preimage.images import MAX_PIXELS
 
 _COMPRESSED = re.compile(rb"([P-o]{0,7}[0-O])*")
@@ -26,12 +26,7 @@ VOID = 255
 
 def coco_masks() -> Any:
     """The module `pycocotools.mask`; raises `RequestError` if it is not installed."""
-    try:
-        return importlib.import_module("pycocotools.mask")
-    except ModuleNotFoundError as error:
-        if error.name != "pycocotools":
-            raise
-        raise RequestError("polygons are read with pycocotools: pip install 'preimage[evaluation]'") from error
+    return from_extra("pycocotools.mask", "evaluation")
 
 
 @dataclass(frozen=True)
