@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -65,16 +65,24 @@ def methods(mask: int, others: int, positions: int, rise: int, samples: int) -> 
     }
 
 
-SETTINGS: dict[str, tuple[int, dict[str, str | Method]]] = {
-    "squeezenet": (160, methods(300, 150, 14, 500, 50)),
-    "bundled": (160, methods(100, 60, 12, 300, 20)),
-    "resnet50": (112, methods(60, 40, 10, 200, 20)),
+@dataclass(frozen=True)
+class Setting:
+    """size: side of the photographs in pixels. steps: of the curves."""
+
+    size: int
+    methods: dict[str, str | Method]
+    steps: int = 20
+
+
+SETTINGS = {
+    "squeezenet": Setting(160, methods(300, 150, 14, 500, 50)),
+    "bundled": Setting(160, methods(60, 40, 10, 200, 20), steps=10),
+    "resnet50": Setting(112, methods(40, 30, 8, 150, 10), steps=10),
 }
-"""For each network the side of the photographs in pixels, and the methods."""
-MOSAICS: dict[str, tuple[int, dict[str, str | Method]]] = {
-    "squeezenet": (192, methods(100, 60, 14, 300, 20)),
-    "bundled": (192, methods(60, 40, 12, 200, 20)),
-    "resnet50": (192, {name: name for name in CHEAP}),
+MOSAICS = {
+    "squeezenet": Setting(192, methods(60, 40, 10, 200, 20)),
+    "bundled": Setting(160, methods(60, 40, 10, 200, 20)),
+    "resnet50": Setting(192, {name: name for name in CHEAP}),
 }
 
 
@@ -88,16 +96,17 @@ def write(name: str, command: str, made: Evaluation) -> None:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(name: str, asked: Mapping[str, tuple[int, dict[str, str | Method]]], mosaics: bool) -> Evaluation:
+def measured(name: str, mosaics: bool) -> Evaluation:
     networks.photographs()
-    size, chosen = asked[name]
+    chosen = (MOSAICS if mosaics else SETTINGS)[name]
+    on_photographs = [Deletion(steps=chosen.steps), Insertion(steps=chosen.steps), DeletionGame()]
     return evaluate(
         opened(name),
         f"folder:{CACHE / 'imagenette'}",
-        [GridPointing()] if mosaics else [Deletion(), Insertion(), DeletionGame()],
-        chosen,
+        [GridPointing()] if mosaics else on_photographs,
+        chosen.methods,
         out=CACHE / "evaluation" / f"{name}{'-mosaics' if mosaics else ''}",
-        size=size,
+        size=chosen.size,
         fit="crop",
         target="first",
         limit=PHOTOGRAPHS,
@@ -110,7 +119,7 @@ def main() -> None:
     asked.add_argument("network", choices=list(SETTINGS))
     asked.add_argument("--mosaics", action="store_true")
     given = asked.parse_args()
-    made = measured(given.network, MOSAICS if given.mosaics else SETTINGS, given.mosaics)
+    made = measured(given.network, given.mosaics)
     command = f"python experiments/evaluation.py {given.network}{' --mosaics' if given.mosaics else ''}"
     write(f"{'mosaics' if given.mosaics else 'evaluation'}_{given.network}", command, made)
     print(made)
