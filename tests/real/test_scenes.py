@@ -295,37 +295,39 @@ def right(module: nn.Module, some: list[Scene], pictures: list[NDArray[np.uint8]
     return float(np.mean([name == one.things[0].label for name, one in zip(found, some, strict=True)]))
 
 
+FRESH = 500
+
+
 def surely_at_least(share: float) -> float:
-    """Below which it is chance in less than 1 of 1000 tests that 200 scenes, each right with this probability, fall."""
-    return float(stats.binom.ppf(0.001, 200, share)) / 200
+    """What less than 1 of 1000 tests of `FRESH` scenes fall below, if each scene is right with this probability."""
+    return float(stats.binom.ppf(0.001, FRESH, share)) / FRESH
 
 
 @pytest.mark.real
 def test_the_network_names_garments_that_it_has_never_seen(unseen: Source) -> None:
     module = scenes.scene_network()
-    known = json.loads((scenes.WEIGHTS / "scenes.json").read_text())["test"]["1 asked for"]["recalled"]
-    assert known >= 0.9
-    some = [scene(unseen, 31, i, "scenes", 1) for i in range(200)]
-    assert right(module, some) >= surely_at_least(known)
+    known = json.loads((scenes.WEIGHTS / "scenes.json").read_text())["test"]
+    assert all(known[f"{count} asked for"]["recalled"] >= 0.9 for count in (1, 2, 3))
+    some = [scene(unseen, 31, i, "scenes", 1) for i in range(FRESH)]
+    assert right(module, some) >= surely_at_least(0.9)
     # Nothing but the objects can tell: the canvas is drawn whatever the class, one of eight.
     assert 1 - right(module, some, [one.canvas for one in some]) >= surely_at_least(7 / 8)
 
 
 @pytest.mark.real
-def test_only_the_telling_half_tells(unseen: Source) -> None:
+@pytest.mark.parametrize(("kind", "telling", "other"), [("parts", "eyes", "feet"), ("parts-swapped", "feet", "eyes")])
+def test_only_the_telling_half_tells(unseen: Source, kind: Kind, telling: str, other: str) -> None:
     module = scenes.part_network()
-    for kind, telling, other in (("parts", "eyes", "feet"), ("parts-swapped", "feet", "eyes")):
-        some = [scene(unseen, 32, i, kind) for i in range(200)]
+    some = [scene(unseen, 32, i, kind) for i in range(FRESH)]
 
-        def without(part: str, some: list[Scene] = some) -> list[NDArray[np.uint8]]:
-            return [np.where(one.things[0].parts[part][..., None], one.canvas, one.picture) for one in some]
+    def without(part: str) -> list[NDArray[np.uint8]]:
+        return [np.where(one.things[0].parts[part][..., None], one.canvas, one.picture) for one in some]
 
-        known = json.loads((scenes.WEIGHTS / "parts.json").read_text())["test"][kind]["recalled"]
-        assert known >= 0.9
-        assert right(module, some) >= surely_at_least(known)
-        # Never trained on halves alone, it knows them nearly as well.
-        assert right(module, some, without(other)) >= surely_at_least(known - 0.05)
-        assert 1 - right(module, some, without(telling)) >= surely_at_least(5 / 6)
+    assert json.loads((scenes.WEIGHTS / "parts.json").read_text())["test"][kind]["recalled"] >= 0.9
+    assert right(module, some) >= surely_at_least(0.9)
+    # Never trained on halves alone, it knows them nearly as well.
+    assert right(module, some, without(other)) >= surely_at_least(0.85)
+    assert 1 - right(module, some, without(telling)) >= surely_at_least(5 / 6)
 
 
 @pytest.mark.real
