@@ -74,7 +74,6 @@ def test_of_even_sides_the_four_in_the_middle_are(side: int) -> None:
     assert (found == found.max()).nonzero().tolist() == expected
 
 
-@pytest.mark.xfail(strict=True, reason="(i + 0.5) / side - 0.5 is rounded differently on either side of the centre")
 @pytest.mark.parametrize("side", [96, 192, 384])
 def test_of_all_even_sides_they_are(side: int) -> None:
     """Sizes of scenes and of ViTs; a single maximum is a hit in one cell of a mosaic and never in the other three."""
@@ -134,9 +133,6 @@ def test_another_seed_or_class_is_another_noise_and_the_same_call_the_same(metho
     assert not torch.equal(found[0], explained(method, photos, ["class:0", "class:1"], seed=1)[0])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`explain` makes its seeds of the class alone: all photos of a class get one and the same map"
-)
 def test_noise_is_drawn_for_each_photo_anew() -> None:
     """Else a hundred photos of one class are measured on one map, and an interval over them says nothing."""
     found = explained(Random(), uniform(0, 3, 1, 6, 8), ["class:0"] * 3)

@@ -304,14 +304,12 @@ def test_other_shares_in_any_order() -> None:
     assert list(values(measure, found)) == ["90%", "45%", "96%", "10%"]
 
 
-@pytest.mark.xfail(strict=True, reason="names are rounded to whole percents, and two of the same name are made")
 def test_each_share_has_a_name_of_its_own() -> None:
     measure = DeletionGame((0.99, 0.995, 0.999))
     square = filled(HEIGHT, WIDTH, BOXES["inside"])
     assert list(values(measure, game(square, square, measure))) == ["99%", "99.5%", "99.9%"]
 
 
-@pytest.mark.xfail(strict=True, reason="80 is taken for -7900 % left, and every photo counts as a whole")
 @pytest.mark.parametrize("wrong", [(80.0, 90.0), (0.0,), (-0.1,), (math.nan,), ()])
 def test_shares_are_above_zero_and_at_most_one(wrong: tuple[float, ...]) -> None:
     with pytest.raises(RequestError, match="share"):

@@ -181,7 +181,6 @@ def test_a_curve_takes_a_step(steps: int) -> None:
         Deletion(steps)
 
 
-@pytest.mark.xfail(strict=True, reason="is found out case by case, after everything has been explained")
 def test_an_unknown_perturbation_is_refused_before_anything_is_explained() -> None:
     with pytest.raises(RequestError, match="blur, constant"):
         Deletion(perturbation="grey")  # type: ignore[arg-type]

@@ -142,7 +142,6 @@ def test_insertion_takes_a_step(steps: int) -> None:
         Insertion(steps)
 
 
-@pytest.mark.xfail(strict=True, reason="is found out case by case, after everything has been explained")
 def test_nothing_unknown_is_inserted_into() -> None:
     with pytest.raises(RequestError, match="blur, constant"):
         Insertion(perturbation="grey")  # type: ignore[arg-type]

@@ -26,11 +26,6 @@ sizes = st.tuples(sides, sides)
 fits = st.sampled_from(["squash", "crop"])
 FITS: tuple[Fit, ...] = ("squash", "crop")
 
-HALF_A_PIXEL = pytest.mark.xfail(
-    strict=True,
-    reason="`crop` takes the scale that was asked for, not that of the rounded size to which photos are resampled",
-)
-
 
 def resampled(view: View) -> tuple[tuple[Fraction, int], tuple[Fraction, int]]:
     """What is done to the rows and to the columns: (shown pixels for each of the file, how many are cut off before
@@ -62,7 +57,6 @@ def test_points_are_where_resampling_puts_them_up_to_half_a_pixel(
         assert abs(one - other) <= (1e-9 if fit == "squash" else 0.5 + 1e-9)
 
 
-@HALF_A_PIXEL
 @pytest.mark.parametrize(("file", "shown"), [((5, 14), (7, 7)), ((14, 5), (7, 7)), ((3, 8), (4, 6))])
 def test_in_a_crop_points_are_where_resampling_puts_them(file: tuple[int, int], shown: tuple[int, int]) -> None:
     view = View(file, shown, "crop")
@@ -126,7 +120,6 @@ def test_a_cropped_photo_s_pixels_come_from_where_they_say(file: tuple[int, int]
     assert compared(View(file, shown, "crop")) < 1e-4
 
 
-@HALF_A_PIXEL
 def test_a_cropped_photo_s_pixels_come_from_where_they_say_also_if_its_size_is_rounded() -> None:
     """14 columns times 1.4 are 19.6, and 20 are made."""
     assert compared(View((5, 14), (7, 7), "crop")) < 1e-4
@@ -287,7 +280,6 @@ def test_a_region_in_a_crop_is_the_nearest_pixels(file: tuple[int, int], shown: 
     checked_region(View(file, shown, "crop"), uniform(0, *file).numpy() > 0.5)
 
 
-@HALF_A_PIXEL
 def test_a_region_in_a_crop_is_the_nearest_pixels_also_if_its_size_is_rounded() -> None:
     """Column by column: 14 times 1.4 are 19.6, and 20 are made."""
     for k in range(14):

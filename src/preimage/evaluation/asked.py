@@ -42,7 +42,9 @@ class Asked:
 
     def view(self, size: tuple[int, int], fit: Fit) -> View:
         """How the photo that is asked about is brought to its place."""
-        return View(self.example.size, (size[0] // self.side, size[1] // self.side), fit)
+        n, (row, column) = self.side, divmod(self.of, self.side)
+        shape = (size[0] * (row + 1) // n - size[0] * row // n, size[1] * (column + 1) // n - size[1] * column // n)
+        return View(self.example.size, shape, fit)
 
     def picture(self, size: tuple[int, int], fit: Fit, channels: int) -> Tensor:
         """What the network is shown: float32 [channels, *size] in [0, 1].
@@ -76,16 +78,24 @@ def drawn(data: Data, limit: int | None, seed: int) -> list[Example]:
 
     A larger limit draws the same ones first, so that an evaluation of 100 photos is the beginning of one of 1,000.
     """
-    if limit is None or limit >= len(data.examples):
+    if limit is None:
         return list(data.examples)
-    by_class: dict[str, list[Example]] = defaultdict(list)
-    order = np.random.default_rng(seed).permutation(len(data.examples))
-    for i in order:
-        one = data.examples[i]
-        by_class[min(one.labels, default="")].append(one)
-    rounds = max(map(len, by_class.values()))
-    turns = [some[i] for i in range(rounds) for _, some in sorted(by_class.items()) if i < len(some)]
-    return turns[:limit]
+    random = np.random.default_rng(seed)
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for i in random.permutation(len(data.examples)).tolist():
+        for label in data.examples[i].labels or ("",):
+            by_class[label].append(i)
+    names = sorted(by_class)
+    left = {names[k]: iter(by_class[names[k]]) for k in random.permutation(len(names))}
+    turns: dict[int, None] = {}
+    while left and len(turns) < limit:
+        for name in list(left):
+            found = next((i for i in left[name] if i not in turns), None)
+            if found is None:
+                del left[name]
+            else:
+                turns[found] = None
+    return [data.examples[i] for i in list(turns)[:limit]]
 
 
 def questions(examples: Sequence[Example], classes: Mapping[str, int] | None) -> list[Asked]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +23,8 @@ class Centre(Method):
 
     def explain(self, asked: Question) -> Found:
         height, width = asked.size
-        down, across = ((torch.arange(side) + 0.5) / side - 0.5 for side in (height, width))
+        # (Halves are exact, so that both sides of the centre are rounded alike.)
+        down, across = ((torch.arange(side) - (side - 1) / 2) / side for side in (height, width))
         away = torch.hypot(down[:, None], across)
         return Found((1 - away / away.max()).expand(len(asked), height, width).clone())
 
@@ -45,8 +47,10 @@ class Random(Method):
 
     def explain(self, asked: Question) -> Found:
         drawn: list[Tensor] = []
-        for seed in asked.seeds:
-            generator = torch.Generator().manual_seed(seed % 2**32)
+        # (Seeds are of what is asked, and would be the same for all photos of a class.)
+        for seed, photo in zip(asked.seeds, asked.photos.cpu(), strict=True):
+            digest = hashlib.sha256(f"{seed}".encode() + photo.contiguous().numpy().tobytes()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
             cells = asked.size if self.cells == 0 else (self.cells, self.cells)
             noise = torch.rand((1, 1, *cells), generator=generator)
             drawn.append(F.interpolate(noise, asked.size, mode="bilinear", align_corners=False)[0, 0])

@@ -19,7 +19,8 @@ def answers_along(
     """What is answered while more and more of `begin` is replaced by `end`, the most important pixels first.
 
     scores: images [M, C, H, W] -> [M]. begin, end: float32 [C, H, W]. heatmap: [H, W], larger is more important; of
-        equal ones, those further up and left go first. shares: of the pixels to replace, each between 0 and 1.
+        equal ones (much of a mask that is cut to [0, 1]), those further up and left go first. shares: of the pixels to
+        replace, each between 0 and 1.
     Returns float32 [len(shares)]. Raises `RequestError` for other shares, and for heat maps that are not finite.
     """
     if not all(0 <= share <= 1 for share in shares):

@@ -27,7 +27,7 @@ class Deletion(Measure):
     """The area under the class's probability while the most important pixels are taken away; lower is better.
 
     steps: into which the pixels are divided. perturbation: what takes their place; published is a constant colour,
-        which is also what no method but occlusion is made with.
+        and as many steps as a photo has rows.
 
     `relative`: the same, of the photo's own probability, so that sure and unsure answers weigh alike; photos to whose
     class the network gives less than a thousandth are left out there.
@@ -40,7 +40,7 @@ class Deletion(Measure):
     perturbation: Literal["constant", "blur", "noise"] = "constant"
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        check_curve(self.steps, self.perturbation)
 
     def measure(self, case: Case) -> Raw:
         shares = [i / self.steps for i in range(self.steps + 1)]
@@ -64,8 +64,10 @@ def areas(raws: Sequence[Raw | None], better: Better) -> list[Quantity]:
     return [Quantity("area", found, better), Quantity("relative", relative, better, notes=notes)]
 
 
-def check_steps(steps: int) -> None:
-    """Raises `RequestError` for less than one."""
+def check_curve(steps: int, perturbation: str) -> None:
+    """Raises `RequestError` for less than one step, and for an unknown perturbation."""
+    if perturbation not in ("constant", "blur", "noise"):
+        raise RequestError(f"a perturbation is blur, constant or noise, not '{perturbation}'")
     if steps < 1:
         raise RequestError(f"a curve takes at least 1 step, not {steps}")
 

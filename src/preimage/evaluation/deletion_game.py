@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from preimage.errors import RequestError
 from preimage.evaluation.boxes import boxes_at
 from preimage.evaluation.measure import Case, Measure, Quantity, Raw
 
@@ -24,16 +25,22 @@ class DeletionGame(Measure):
 
     suppressed: shares of the answer that have to go.
 
-    Where a heat map is 0 at its least, no threshold gives a box around all of the photo, and it may be that none of its
-    boxes is enough. The published code leaves such photos out, which flatters the method that they are hard for (SPEC
-    M.5-15). Here the whole photo counts as its box, and `notes` says how many these are and what the mean is without
-    them. Photos whose answer does not fall when all is blurred are left out, for every method alike.
+    What is 0 never remains, so that not every heat map has a box around all of the photo, and it may be that none of
+    its boxes is enough. The published code leaves such photos out, which flatters the method that they are hard for
+    (SPEC M.5-15). Here the whole photo counts as its box, and `notes` says how many these are and what the mean is
+    without them. Photos whose answer does not fall when all is blurred are left out, for every method alike.
     """
 
     name: ClassVar[str] = "deletion-game"
     source: ClassVar[str] = "paper 4, section 5.3"
 
     suppressed: tuple[float, ...] = (0.8, 0.9, 0.95, 0.99)
+
+    def __post_init__(self) -> None:
+        if not self.suppressed or not all(0 < share <= 1 for share in self.suppressed):
+            raise RequestError(
+                f"what has to go is a share of the answer, above 0 and at most 1, not {list(self.suppressed)}"
+            )
 
     def measure(self, case: Case) -> Raw:
         blurred = case.without("blur")
@@ -76,5 +83,5 @@ class DeletionGame(Measure):
                 None if raw is None or not raw["falls"] else 1.0 if raw["areas"][i] is None else raw["areas"][i]
                 for raw in raws
             ]
-            out.append(Quantity(f"{wanted:.0%}", values, "lower", notes=tuple(notes)))
+            out.append(Quantity(f"{100 * wanted:.10g}%", values, "lower", notes=tuple(notes)))
         return out

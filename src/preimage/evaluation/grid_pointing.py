@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from preimage.errors import RequestError
 from preimage.evaluation.asked import Asked
+from preimage.evaluation.data.example import Example
 from preimage.evaluation.measure import Case, Measure, Quantity, Raw, plain
 
 
@@ -21,7 +23,8 @@ class GridPointing(Measure):
 
     No boxes are needed: where the class is, is known. Every photo is asked about once, in a cell drawn at random,
     beside photos of other classes drawn at random; the mosaic has the size that the network is shown, so photos are
-    smaller than by themselves (published mosaics are larger instead: ask for a larger `size`).
+    smaller than by themselves. (Published mosaics are larger instead, for which ask for a larger `size`, and take only
+    photos that the network is sure of.) Which photos stand beside it depends on all that are asked about.
 
     side: photos side by side, `side` x `side` of them.
 
@@ -40,26 +43,34 @@ class GridPointing(Measure):
 
     def arrange(self, asked: Sequence[Asked], seed: int) -> list[Asked]:
         """Each photo amid others, none of its class, and no two of one class where there are classes enough."""
-        by_class: dict[str, list[Asked]] = defaultdict(list)
-        for one in asked:
-            by_class[one.label].append(one)
-        count = self.side**2 - 1
+        # (What could not be read is asked about, to be counted, but must spoil no other mosaic.)
+        readable = [one for one in asked if one.index >= 0]
+        by_class: dict[int, list[Asked]] = defaultdict(list)
+        holds: dict[Path, set[int | str]] = defaultdict(set)
+        for one in readable:
+            by_class[one.index].append(one)
+            holds[one.example.path] |= {one.index, *one.example.labels}
         if len(by_class) <= 1:
             raise RequestError("mosaics take photos of at least two classes")
         random = np.random.default_rng(seed)
-        made = []
+        count, classes, made = self.side**2 - 1, sorted(by_class), []
         for one in asked:
-            # A photo may hold several classes; none of the others on a mosaic may hold the one that is asked.
-            others = {
-                label: [other for other in some if one.label not in other.example.labels]
-                for label, some in by_class.items()
-                if label != one.label
-            }
-            names = [label for label, some in others.items() if some]
-            if not names:
-                raise RequestError(f"mosaics take photos without the class '{one.label}', and there are none")
-            which = random.choice(len(names), count, replace=len(names) < count)
-            around = [others[names[i]][random.integers(len(others[names[i]]))].example for i in which]
+            taken = {one.index, *holds[one.example.path]}
+            around: list[Example] = []
+            for k in random.permutation(len(classes)):
+                if len(around) == count:
+                    break
+                some = by_class[classes[k]]
+                for j in random.permutation(len(some)):
+                    if holds[some[j].example.path].isdisjoint(taken):
+                        around.append(some[j].example)
+                        taken |= holds[some[j].example.path]
+                        break
+            if len(around) < count:
+                others = [other.example for other in readable if one.index not in holds[other.example.path]]
+                if not others:
+                    raise RequestError(f"mosaics take photos without the class '{one.label}', and there are none")
+                around += [others[k] for k in random.integers(len(others), size=count - len(around))]
             cell = int(random.integers(count + 1))
             made.append(Asked((*around[:cell], one.example, *around[cell:]), one.label, one.index, cell))
         return made
@@ -76,11 +87,14 @@ class GridPointing(Measure):
         else:
             # Of several maxima, each counts in part.
             hit = float(inside[case.heatmap == case.heatmap.max()].double().mean())
-        share = float(positive[inside].sum()) / total if total > 0 else None
-        return {"localisation": share, "pointing": hit}
+        # A map that marks nothing is as good as one that marks everything.
+        share = float(positive[inside].sum()) / total if total > 0 else float(inside.double().mean())
+        return {"localisation": share, "pointing": hit, "empty": total == 0}
 
     def quantities(self, raws: Sequence[Raw | None], labels: Sequence[str], seed: int) -> list[Quantity]:
-        values = plain(raws, "localisation")
-        empty = sum(raw is not None and value is None for raw, value in zip(raws, values, strict=True))
-        said = (f"{empty} maps without a positive value left out",) if empty else ()
-        return [Quantity("localisation", values, notes=said), Quantity("pointing", plain(raws, "pointing"))]
+        empty = sum(raw is not None and raw["empty"] for raw in raws)
+        said = (f"{empty} maps without a positive value, counted as chance",) if empty else ()
+        return [
+            Quantity("localisation", plain(raws, "localisation"), notes=said),
+            Quantity("pointing", plain(raws, "pointing")),
+        ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from preimage.evaluation.curves import answers_along, area_under
-from preimage.evaluation.deletion import areas, check_steps
+from preimage.evaluation.deletion import areas, check_curve
 from preimage.evaluation.measure import Case, Measure, Quantity, Raw
 
 
@@ -17,7 +17,7 @@ class Insertion(Measure):
     better.
 
     steps: into which the pixels are divided. perturbation: what they are put into; published is a blurred photo (here
-        with paper 4's sigma, 10 pixels of 224, where RISE has 5).
+        with paper 4's sigma, 10 pixels of 224, where RISE has 5), and as many steps as a photo has rows.
 
     `relative`: the same, of the photo's own probability.
     """
@@ -29,7 +29,7 @@ class Insertion(Measure):
     perturbation: Literal["constant", "blur", "noise"] = "blur"
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        check_curve(self.steps, self.perturbation)
 
     def measure(self, case: Case) -> Raw:
         shares = [i / self.steps for i in range(self.steps + 1)]

@@ -62,7 +62,14 @@ def named_measures(asked: str | Measure | Iterable[str | Measure]) -> dict[str, 
     given = [asked] if isinstance(asked, (str, Measure)) else list(asked)
     if not given:
         raise RequestError("an evaluation takes at least one measure")
-    return {one.name: one for one in map(find_measure, given)}
+    found = list(dict.fromkeys(map(find_measure, given)))
+    names = [one.name for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RequestError(
+            f"there are two measures called {', '.join(twice)}; take them in turn, each in its own folder"
+        )
+    return dict(zip(names, found, strict=True))
 
 
 def check_target(target: str, measures: Mapping[str, Measure]) -> None:

@@ -28,22 +28,23 @@ class View:
     fit: Fit = "squash"
 
     @property
-    def _scale(self) -> tuple[float, float]:
-        """Shown pixels for each pixel of the file, down and across."""
-        down, across = (shown / file for shown, file in zip(self.shown, self.file, strict=True))
-        return (down, across) if self.fit == "squash" else (max(down, across),) * 2
+    def _whole(self) -> tuple[int, int]:
+        """(height, width) to which the file is resampled, before anything is cut off; rounded as `centre_crop` does."""
+        if self.fit == "squash":
+            return self.shown
+        scale = max(shown / file for shown, file in zip(self.shown, self.file, strict=True))
+        height, width = (max(round(side * scale), shown) for side, shown in zip(self.file, self.shown, strict=True))
+        return height, width
 
     @property
-    def _cut(self) -> tuple[float, float]:
-        """What lies outside at the top and at the left, in shown pixels, before that is cut off."""
-        if self.fit == "squash":
-            return 0.0, 0.0
-        # As `centre_crop` rounds.
-        whole = [
-            max(round(side * scale), shown)
-            for side, scale, shown in zip(self.file, self._scale, self.shown, strict=True)
-        ]
-        return (whole[0] - self.shown[0]) // 2, (whole[1] - self.shown[1]) // 2
+    def _scale(self) -> tuple[float, float]:
+        """Shown pixels for each pixel of the file, down and across."""
+        return self._whole[0] / self.file[0], self._whole[1] / self.file[1]
+
+    @property
+    def _cut(self) -> tuple[int, int]:
+        """Shown pixels that are cut off at the top and at the left."""
+        return (self._whole[0] - self.shown[0]) // 2, (self._whole[1] - self.shown[1]) // 2
 
     def image(self, picture: Tensor) -> Tensor:
         """The photo [C, height, width] as the network is shown it."""
