@@ -44,17 +44,18 @@ RESULTS = Path(__file__).parent / "results"
 CHEAP = "gradient guided-backprop deconvnet excitation-backprop contrastive-excitation-backprop grad-cam".split()
 
 
-def methods(mask: int, others: int, positions: int, rise: int, samples: int) -> dict[str, str | Method]:
+def methods(mask: int, others: int, positions: int, rise: int, samples: int, extremal: int) -> dict[str, str | Method]:
     """All methods.
 
     mask, others: iterations of the deletion mask, and of the other learned ones; positions: of occluders along each
-    side; rise: masks of RISE; samples: of the averaged gradients.
+    side; rise: masks of RISE; samples: of the averaged gradients; extremal: iterations of these, which have not
+    converged to their area before about 400.
     """
     return {
         "mask": Mask(iterations=mask),
         "mask-preserve": PreservingMask(iterations=others),
         "mask-both": HybridMask(iterations=others),
-        "extremal": Extremal(iterations=others),
+        "extremal": Extremal(iterations=extremal),
         **{name: name for name in CHEAP},
         "integrated-gradients": IntegratedGradients(nodes=samples),
         "smoothgrad": SmoothGrad(samples=samples),
@@ -63,6 +64,11 @@ def methods(mask: int, others: int, positions: int, rise: int, samples: int) -> 
         "variable-occlusion": VariableOcclusion(samples=positions**2),
         "rise": RISE(samples=rise),
     }
+
+
+def few(mask: int | None) -> dict[str, str | Method]:
+    """Those that cost little, and the deletion mask."""
+    return {**({} if mask is None else {"mask": Mask(iterations=mask)}), **{name: name for name in CHEAP}}
 
 
 @dataclass(frozen=True)
@@ -75,14 +81,14 @@ class Setting:
 
 
 SETTINGS = {
-    "squeezenet": Setting(160, methods(300, 150, 14, 500, 50)),
-    "bundled": Setting(160, methods(60, 40, 10, 200, 20), steps=10),
-    "resnet50": Setting(112, methods(40, 30, 8, 150, 10), steps=10),
+    "squeezenet": Setting(160, methods(300, 150, 14, 500, 50, 400)),
+    "bundled": Setting(160, methods(60, 40, 10, 200, 20, 300), steps=10),
+    "resnet50": Setting(112, few(40), steps=10),
 }
 MOSAICS = {
-    "squeezenet": Setting(192, methods(60, 40, 10, 200, 20)),
-    "bundled": Setting(160, methods(60, 40, 10, 200, 20)),
-    "resnet50": Setting(192, {name: name for name in CHEAP}),
+    "squeezenet": Setting(192, methods(60, 40, 10, 200, 20, 200)),
+    "bundled": Setting(192, few(60)),
+    "resnet50": Setting(192, few(None)),
 }
 
 

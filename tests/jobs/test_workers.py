@@ -117,7 +117,7 @@ def test_less_than_one_worker_is_none(count: int) -> None:
 def test_what_cannot_be_sent_is_refused_before_a_process_is_started() -> None:
     before = children(os.getpid())
     for work in (lambda unit: unit, Marking(open(os.devnull))):  # type: ignore[arg-type]  # noqa: SIM115
-        with pytest.raises(RequestError, match="cannot be sent to another process.*use one worker"):
+        with pytest.raises(RequestError, match=r"cannot be sent to another process.*use one worker"):
             list(finished(work, [1], 2))
     assert children(os.getpid()) == before
 
@@ -153,7 +153,7 @@ def test_an_error_of_the_work_is_the_callers() -> None:
 
 @pytest.mark.usefixtures("left_alone")
 def test_a_worker_that_dies_is_told_of_in_a_sentence() -> None:
-    with pytest.raises(RequestError, match="a worker process died.*what is finished is kept"):
+    with pytest.raises(RequestError, match=r"a worker process died.*what is finished is kept"):
         list(finished(dying, range(100), 2))
 
 
