@@ -179,7 +179,6 @@ def test_a_faulty_data_set_is_refused_with_all_its_faults_in_a_file(
         (["--measure", "deletion", "--batch-size", "0"], ["--batch-size"]),
         pytest.param(
             ["--measure", "deletion", "--seed", "-1"], ["a seed is a whole number"],
-            marks=pytest.mark.xfail(strict=True, reason="every unit fails instead"),
         ),
         (["--measure", "deletion", "--classes", "gone.csv"], ["there is no file 'gone.csv'", "label,class"]),
         (["--measure", "deletion", "--device", "cudda"], ["device 'cudda' cannot be used here"]),

@@ -14,6 +14,12 @@ class RequestError(ValueError):
     """The request cannot be fulfilled as it stands; the message says what would be right."""
 
 
+class WriteError(RequestError, OSError):
+    """What was found cannot be written: a full disk, say. What was written before is whole."""
+
+    __str__ = ValueError.__str__
+
+
 class UnknownTapError(RequestError, KeyError):
     """No such tap in this network."""
 

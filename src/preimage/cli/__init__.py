@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from preimage.errors import RequestError
+from preimage.errors import RequestError, WriteError
 
 
 def main() -> None:
@@ -18,6 +18,8 @@ def main() -> None:
         sys.exit("preimage: the command line needs the package typer: pip install 'preimage[cli]'")
     try:
         code = app(standalone_mode=False)
+    except WriteError as error:  # nothing is wrong with the request
+        _fail(str(error), 1)
     except RequestError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -33,9 +35,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, code: int = 2) -> NoReturn:
     print("preimage: " + " ".join(sentence.split()), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 __all__ = ["main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from preimage.errors import RequestError
 from preimage.evaluation.asked import Asked, drawn, questions
 from preimage.evaluation.classes import match_classes
 from preimage.evaluation.data import Data, open_data
-from preimage.evaluation.evaluation import Evaluation, TableFormat
+from preimage.evaluation.evaluation import Evaluation, TableFormat, check_format
 from preimage.evaluation.measure import Measure, Quantity, Raw
 from preimage.evaluation.planning import (
     Answers,
@@ -26,6 +27,7 @@ from preimage.evaluation.planning import (
     arranged,
     check_data,
     check_target,
+    check_top,
     fingerprint,
     kind_of,
     named_measures,
@@ -35,8 +37,10 @@ from preimage.evaluation.planning import (
 from preimage.evaluation.summary import summarised
 from preimage.evaluation.view import Fit
 from preimage.evaluation.work import Unit, Work
+from preimage.explain.method import Method
 from preimage.jobs import JobFolder, finished
 from preimage.network import Network, load
+from preimage.result import file_stem
 
 BATCH = 8
 """Pictures that are explained together, and are lost together when the process is killed."""
@@ -60,6 +64,7 @@ def evaluate(
     batch_size: int = BATCH,
     device: str | None = None,
     table: TableFormat = "csv",
+    retry_failed: bool = False,
     progress: bool | None = None,
 ) -> Evaluation:
     """Measure explanations of a network's answers to the photos of a data set (paper 4, section 5; SPEC M17 to M21).
@@ -79,6 +84,7 @@ def evaluate(
     classes: which of the network's classes those of the data set are; default: by name, number or WordNet id.
     limit: so many photos, drawn by `seed` evenly over the classes. skip_faulty: leave photos out that have a fault,
         instead of refusing the data set.
+    retry_failed: do units again in which something failed: photos that were repaired since, say.
     workers: processes. table: the format of `results.csv` or `results.parquet` in `out`.
 
     Raises `RequestError` for what cannot be done as asked, before anything is explained: faults of the data set (all
@@ -86,11 +92,22 @@ def evaluate(
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise RequestError(f"batch_size and limit are at least 1, not {batch_size} and {limit}")
+    if not 0 <= seed < 2**62:
+        raise RequestError(f"a seed is a whole number from 0 to 2^62 - 1, not {seed}")
+    check_format(table)
+    if not isinstance(network, (str, Network)):
+        raise RequestError(
+            f"evaluate takes a preimage.Network or a string, not {type(network).__name__}; wrap a module: "
+            "pi.Network(module, input_size=..., mean=..., std=...)"
+        )
+    if not isinstance(data, (str, Data)):
+        raise RequestError(f"data is KIND:PATH (folder:photos) or a Data, not {type(data).__name__}")
     by_name, chosen = named_methods(methods), named_measures(measures)
     check_target(target, chosen)
     if fit not in ("squash", "crop"):
         raise RequestError(f"photos are brought to the network's size by squash or crop, not '{fit}'")
     opened = load(network, device=device) if isinstance(network, str) else network
+    check_top(opened, target)
     found = open_data(data) if isinstance(data, str) else data
     check_data(found, chosen, skip_faulty=skip_faulty, out=out)
     sides = opened.input_size if size is None else pair("size", size)
@@ -126,7 +143,7 @@ def evaluate(
     with ExitStack() as stack:
         folder = JobFolder(out if out is not None else stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(folder.opened(settings, may_change=("methods",)))
-        interrupted = _run(folder, work, units, workers, progress)
+        interrupted = _run(folder, work, units, workers, progress, retry_failed)
         made = _together(folder, work, units, settings, interrupted)
         if out is not None:
             made.save(out, table)
@@ -154,7 +171,7 @@ def _asked(
 
 def _units(work: Work, batch_size: int) -> dict[str, Unit]:
     """By the name of their file. All methods of a batch come one after the other, so that early results compare."""
-    keys = {name: f"{name.replace('@', '-')}-{fingerprint(one.describe())[:8]}" for name, one in work.methods.items()}
+    keys = {name: _key(name, one) for name, one in work.methods.items()}
     return {
         f"{kind}-{keys[name]}-{first:07}": Unit(kind, name, first, min(first + batch_size, len(some)))
         for kind, some in work.pictures.items()
@@ -163,10 +180,24 @@ def _units(work: Work, batch_size: int) -> dict[str, Unit]:
     }
 
 
-def _run(folder: JobFolder, work: Work, units: Mapping[str, Unit], workers: int, progress: bool | None) -> bool:
+def _key(name: str, method: Method) -> str:
+    """What the files of a method's units are called, different for every name and setting."""
+    is_plain = re.fullmatch(r"[a-z0-9-]{1,40}", name)
+    return f"{name if is_plain else file_stem(name)[:40]}-" + (
+        fingerprint(method.describe())[:8] if is_plain else fingerprint([name, method.describe()])
+    )
+
+
+def _run(
+    folder: JobFolder, work: Work, units: Mapping[str, Unit], workers: int, progress: bool | None, retry_failed: bool
+) -> bool:
     """Do what is not done yet; returns whether Ctrl-C ended it."""
     names = {unit: name for name, unit in units.items()}
-    left = [unit for name, unit in units.items() if not folder.has(name)]
+
+    def is_done(name: str, unit: Unit) -> bool:
+        return folder.has(name) and not (retry_failed and any(_failed(one) for one in _checked(folder, name, unit)))
+
+    left = [unit for name, unit in units.items() if not is_done(name, unit)]
     total = sum(unit.last - unit.first for unit in units.values())
     before = total - sum(unit.last - unit.first for unit in left)
     with tqdm(
@@ -189,7 +220,7 @@ def _together(
     for name, unit in units.items():
         if folder.has(name):
             some = found.setdefault((unit.pictures, unit.method), {})
-            some.update((one["index"], one) for one in folder.read(name))
+            some.update((one["index"], one) for one in _checked(folder, name, unit))
     rows, summary = [], []
     seed = int(settings["seed"])
     for kind, measures in work.measures.items():
@@ -204,6 +235,20 @@ def _together(
                     rows += _rows(asked, cases, method, name, by_method[method], settings)
             summary += summarised(name, by_method, [one.label for one in asked])
     return Evaluation(rows, summary, settings, interrupted, sum(map(len, work.pictures.values())))
+
+
+def _failed(case: Mapping[str, Any]) -> bool:
+    return bool(case["failed"] or case.get("unmeasured"))
+
+
+def _checked(folder: JobFolder, name: str, unit: Unit) -> list[dict[str, Any]]:
+    found = folder.read(name)
+    is_whole = isinstance(found, list) and all(isinstance(one, dict) and "failed" in one for one in found)
+    if not is_whole or [one.get("index") for one in found] != list(range(unit.first, unit.last)):
+        raise RequestError(
+            f"'{folder.part(name)}' is damaged (not of these photos); delete it, and the same command makes it again"
+        )
+    return list(found)
 
 
 def _rows(
@@ -231,7 +276,7 @@ def _rows(
         for quantity in quantities:
             rows.append(
                 {
-                    "photo": str(one.example.path),
+                    "photo": str(one.example.path).encode("utf-8", "backslashreplace").decode(),
                     "label": one.label,
                     "class": one.index,
                     "cell": one.of,

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from preimage.errors import RequestError
+from preimage.errors import RequestError, WriteError
 from preimage.evaluation.summary import Summary
 from preimage.extras import from_extra
 from preimage.images import written_whole
@@ -73,6 +73,7 @@ class Evaluation:
         The Parquet file has the settings in its metadata too, as "preimage". Raises `RequestError` where that format
         needs a package that is missing, or the folder cannot be written to.
         """
+        check_format(table)
         path = Path(folder)
         try:
             with written_whole(path / f"results.{table}") as file:
@@ -80,8 +81,16 @@ class Evaluation:
             with written_whole(path / "result.json") as file:
                 file.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
         except OSError as error:
-            raise RequestError(f"cannot write to the folder '{path}': {error.strerror or error}") from error
+            raise WriteError(f"cannot write to the folder '{path}': {error.strerror or error}") from error
         return path
+
+
+def check_format(table: str) -> None:
+    """Raises `RequestError` for another format than csv and parquet, or where the package for it is missing."""
+    if table not in get_args(TableFormat):
+        raise RequestError(f"a table is {' or '.join(get_args(TableFormat))}, not '{table}'")
+    if table == "parquet":
+        from_extra("pyarrow.parquet", "parquet")
 
 
 def _names(summary: Sequence[Summary]) -> list[str]:
@@ -93,7 +102,12 @@ def _block(some: Sequence[Summary]) -> str:
     quantities = list(dict.fromkeys((one.quantity, one.better) for one in some))
     methods = list(dict.fromkeys(one.method for one in some))
     cells = {(one.method, one.quantity): _cell(one) for one in some}
-    head = [some[0].measure, *(f"{name} ({better} is better)" if better else name for name, better in quantities)]
+    senses = {better for _, better in quantities}
+    sense = {better: f" ({better} is better)" if better else "" for better in senses}
+    if len(senses) == 1:  # said once
+        head = [some[0].measure + sense[quantities[0][1]], *(name for name, _ in quantities)]
+    else:
+        head = [some[0].measure, *(name + sense[better] for name, better in quantities)]
     table = [head, *([m, *(cells.get((m, name), "-") for name, _ in quantities)] for m in methods)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
@@ -127,7 +141,7 @@ def _cell(one: Summary) -> str:
 
 
 def _write_csv(rows: Sequence[dict[str, Any]], settings: dict[str, Any], file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else ["photo"])
         writer.writeheader()
         writer.writerows(rows)
@@ -135,5 +149,9 @@ def _write_csv(rows: Sequence[dict[str, Any]], settings: dict[str, Any], file: P
 
 def _write_parquet(rows: Sequence[dict[str, Any]], settings: dict[str, Any], file: Path) -> None:
     pyarrow, parquet = from_extra("pyarrow", "parquet"), from_extra("pyarrow.parquet", "parquet")
-    table = pyarrow.Table.from_pylist(list(rows))
-    parquet.write_table(table.replace_schema_metadata({"preimage": json.dumps(settings)}), file)
+    # Types are not guessed: a column may hold nothing at all.
+    types = {**dict.fromkeys(("class", "cell", "seed"), pyarrow.int64())}
+    types |= dict.fromkeys(("value", "divisor", "probability"), pyarrow.float64())
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in (rows[0] if rows else ())])
+    table = pyarrow.Table.from_pylist(list(rows), schema=schema.with_metadata({"preimage": json.dumps(settings)}))
+    parquet.write_table(table, file)

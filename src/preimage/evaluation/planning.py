@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from preimage.errors import RequestError
+from preimage.errors import RequestError, WriteError
 from preimage.evaluation.asked import Asked
 from preimage.evaluation.baselines import BASELINES
 from preimage.evaluation.data import Annotation, Data
@@ -46,7 +46,7 @@ def named_methods(asked: Methods) -> dict[str, Method]:
         out = {name: find(one) for name, one in asked.items()}
     else:
         given: list[Any] = [asked] if isinstance(asked, (str, Method)) else list(asked)
-        given = list(dict.fromkeys(given))
+        given = [one for i, one in enumerate(given) if one not in given[:i]]
         names = [one if isinstance(one, str) else getattr(one, "name", "") for one in given]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -54,7 +54,10 @@ def named_methods(asked: Methods) -> dict[str, Method]:
         out = {name: find(one) for name, one in zip(names, given, strict=True)}
     if not out:
         raise RequestError("an evaluation takes at least one method")
-    return {**out, **{name: one for name, one in known.items() if name not in out}}
+    for name, one in known.items():
+        if out.setdefault(name, one) != one:
+            raise RequestError(f"'{name}' is what heat maps that know nothing are called; call the method otherwise")
+    return out
 
 
 def named_measures(asked: str | Measure | Iterable[str | Measure]) -> dict[str, Measure]:
@@ -85,15 +88,23 @@ def check_target(target: str, measures: Mapping[str, Measure]) -> None:
         )
 
 
+def check_top(network: Network, target: str) -> None:
+    """Raises `RequestError` for top:K with more classes than the network has."""
+    classes = network.tap(network.logits).channels
+    if target.startswith(TOP) and int(target[len(TOP) :]) > classes:
+        raise RequestError(f"a target top:K sums up 1 to {classes} classes of {network.name}, not {target}")
+
+
 def check_data(data: Data, measures: Mapping[str, Measure], *, skip_faulty: bool, out: str | Path | None) -> None:
     """Raises `RequestError` for a data set with faults, all of them counted, and for one that lacks what is needed."""
     if data.faults and out is not None:
         _write_faults(data, writable_folder(out) / "faults.csv")
     if data.faults and not skip_faulty:
+        count = len(data.faults)
         listed = f"; all are listed in '{Path(out) / 'faults.csv'}'" if out is not None else ""
-        shown = "; ".join(str(one) for one in data.faults[:3])
+        shown = "; ".join([*(str(one) for one in data.faults[:3]), *(["..."] if count > 3 else [])])
         raise RequestError(
-            f"'{data.source}' has {len(data.faults)} faults: {shown}{'; ...' if len(data.faults) > 3 else ''}{listed}. "
+            f"'{data.source}' has {count} fault{'s' * (count > 1)}: {shown}{listed}. "
             "skip_faulty=True (--skip-faulty) leaves these photos out"
         )
     if not data.examples:
@@ -105,8 +116,15 @@ def check_data(data: Data, measures: Mapping[str, Measure], *, skip_faulty: bool
 
 
 def _write_faults(data: Data, to: Path) -> None:
-    with written_whole(to) as file, file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("path", "fault"), *((str(one.path), one.says) for one in data.faults)])
+    rows = [("path", "fault"), *((str(one.path), one.says) for one in data.faults)]
+    try:
+        with (
+            written_whole(to) as file,
+            file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+        ):
+            csv.writer(stream).writerows(rows)
+    except OSError as error:
+        raise WriteError(f"cannot write '{to}': {error.strerror or error}") from error
 
 
 def _has(one: Annotation, what: Needs) -> bool:
@@ -124,7 +142,8 @@ class Answers:
 
     def filled(self, asked: Sequence[Asked]) -> list[Asked]:
         """With the first answer where there was no class; what cannot be read stays as it is, to be counted later."""
-        return [one if one.index >= 0 else self._first(one) for one in asked]
+        with self.network.held():
+            return [one if one.index >= 0 else self._first(one) for one in asked]
 
     @torch.no_grad()
     def _first(self, one: Asked) -> Asked:

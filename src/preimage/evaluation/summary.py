@@ -15,6 +15,8 @@ from preimage.extras import from_extra
 
 RESAMPLES = 2000
 LEVEL = 0.95
+_FEWEST = 5
+"""Of fewer cases an interval says nothing."""
 
 Against = Literal["better", "worse", "unclear"]
 _Numbers = NDArray[np.float64]
@@ -94,7 +96,7 @@ def interval(quantity: Quantity, labels: Sequence[str]) -> tuple[float | None, f
 
 def _compared(ours: Quantity, theirs: Quantity, labels: Sequence[str]) -> Against:
     both = _counting(ours) & _counting(theirs)
-    if not both.any():
+    if both.sum() < _FEWEST:
         return "unclear"
     mine, other = _Statistic(ours, labels, both), _Statistic(theirs, labels, both)
     low, high = _bootstrapped(lambda index: mine(index) - other(index), int(both.sum()))

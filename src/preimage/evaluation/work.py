@@ -77,13 +77,8 @@ class Work:
             except RequestError as error:
                 out[i]["failed"] = str(error)
         with network.held():
-            try:
-                made, wanted = self._explained(network, method, shown, asked) if shown else ([], [])
-            except RequestError as error:
-                for i in shown:
-                    out[i]["failed"] = f"{unit.method}: {error}"
-                return out
-            for i, explanation, objective in zip(shown, made, wanted, strict=True):
+            made = self._explained_apart(network, unit.method, shown, asked, out)
+            for i, (explanation, objective) in made.items():
                 if not explanation.heatmap.isfinite().all():
                     out[i]["failed"] = f"{unit.method}: the heat map is not finite"
                     continue
@@ -96,6 +91,27 @@ class Work:
                     except RequestError as error:
                         out[i]["unmeasured"][name] = str(error)
         return out
+
+    def _explained_apart(
+        self,
+        network: Network,
+        name: str,
+        shown: Mapping[int, Tensor],
+        asked: Sequence[Asked],
+        out: Sequence[dict[str, Any]],
+    ) -> dict[int, tuple[Explanation, Objective]]:
+        """All that can be explained, one by one where not all can; `out` is told why others cannot."""
+        if not shown:
+            return {}
+        try:
+            made, wanted = self._explained(network, self.methods[name], shown, asked)
+        except RequestError as error:
+            if len(shown) > 1:
+                apart = [self._explained_apart(network, name, {i: one}, asked, out) for i, one in shown.items()]
+                return {i: one for some in apart for i, one in some.items()}
+            out[next(iter(shown))]["failed"] = f"{name}: {error}"
+            return {}
+        return dict(zip(shown, zip(made, wanted, strict=True), strict=True))
 
     def _explained(
         self, network: Network, method: Method, shown: Mapping[int, Tensor], asked: Sequence[Asked]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from preimage.errors import RequestError
+from filelock import FileLock, Timeout
+
+from preimage.errors import RequestError, WriteError
 from preimage.images import writable_folder, written_whole
 
 _SETTINGS, _LOCK, _PARTS = "job.json", ".lock", "parts"
@@ -36,43 +37,53 @@ class JobFolder:
         saying in what that differs.
         """
         writable_folder(self.path)
-        with (self.path / _LOCK).open("w") as lock:
-            try:
-                # Ends with the process, however that ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RequestError(f"another process is at work in '{self.path}'; wait for it, or stop it") from error
-            self._check(settings, may_change)
+        try:
+            # Ends with the process, however that ends.
+            lock = FileLock(self.path / _LOCK, timeout=0)
+            lock.acquire()
             (self.path / _PARTS).mkdir(exist_ok=True)
+        except Timeout as error:
+            raise RequestError(f"another process is at work in '{self.path}'; wait for it, or stop it") from error
+        except OSError as error:
+            raise RequestError(f"'{self.path}' cannot hold a job: {error.strerror or error}") from error
+        try:
+            self._check(settings, may_change)
             self._write(self.path / _SETTINGS, settings)
             yield
+        finally:
+            lock.release()
 
     def _check(self, settings: Mapping[str, Any], may_change: Sequence[str]) -> None:
         path = self.path / _SETTINGS
         if not path.exists():
             return
         before = _read(path)
+        if not isinstance(before, dict):
+            raise RequestError(f"'{path}' is damaged; delete the folder, or write to another one")
         now = json.loads(json.dumps(settings))
         for key in sorted({*before, *now} - {*may_change}):
-            if before.get(key) != now.get(key):
+            found = _difference(before.get(key), now.get(key), key)
+            if found:
+                where, old, new = found
                 raise RequestError(
-                    f"'{self.path}' holds another job: its {key} is {_short(before.get(key))}, not "
-                    f"{_short(now.get(key))}; ask for the same again to go on with it, or write to another folder"
+                    f"'{self.path}' holds another job: its {where} is {_short(old)}, not {_short(new)}; ask for the "
+                    "same again to go on with it, or write to another folder"
                 )
 
     def has(self, unit: str) -> bool:
         """Whether this unit is finished."""
-        return self._part(unit).exists()
+        return self.part(unit).exists()
 
     def read(self, unit: str) -> Any:
         """What a finished unit found."""
-        return _read(self._part(unit))
+        return _read(self.part(unit))
 
     def write(self, unit: str, found: Any) -> None:
         """Finish a unit. found: plain JSON types."""
-        self._write(self._part(unit), found)
+        self._write(self.part(unit), found)
 
-    def _part(self, unit: str) -> Path:
+    def part(self, unit: str) -> Path:
+        """The file of a unit."""
         return self.path / _PARTS / f"{unit}.json"
 
     def _write(self, path: Path, document: Any) -> None:
@@ -81,7 +92,7 @@ class JobFolder:
             with written_whole(path) as file:
                 file.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise RequestError(
+            raise WriteError(
                 f"cannot write to the folder '{self.path}': {error.strerror or error}; what is finished is kept, and "
                 "the same command goes on from there"
             ) from error
@@ -92,6 +103,23 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"'{path}' is damaged ({error}); delete it, and the same command makes it again") from error
+
+
+def _difference(before: Any, now: Any, where: str) -> tuple[str, Any, Any] | None:
+    """The first place in which two documents differ, and what each has there."""
+    if before == now:
+        return None
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = [(f"{where}.{key}", before.get(key), now.get(key)) for key in dict.fromkeys([*before, *now])]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now) and _nests(before):
+        inner = [(f"{where}[{i}]", one, other) for i, (one, other) in enumerate(zip(before, now, strict=True))]
+    else:
+        return where, before, now
+    return next((found for place, one, other in inner if (found := _difference(one, other, place))), None)
+
+
+def _nests(listed: list[Any]) -> bool:
+    return any(isinstance(one, (dict, list)) for one in listed)
 
 
 def _short(value: Any) -> str:

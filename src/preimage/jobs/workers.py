@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from preimage.errors import RequestError
 
@@ -65,8 +66,8 @@ def finished(work: Work, units: Sequence[Unit], workers: int = 1) -> Iterator[tu
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
         raise RequestError(
-            "a worker process died (was memory short?); what is finished is kept, and the same command goes on from "
-            "there, perhaps with fewer workers"
+            "a worker process died (was memory short? does a script that uses workers begin behind if __name__ == "
+            "'__main__'?); what is finished is kept, and the same call goes on from there, perhaps with fewer workers"
         ) from error
     finally:
         # Units that are being worked on are lost anyhow; nobody wants to wait for them after Ctrl-C.
@@ -80,6 +81,8 @@ def _begin(work: Work, threads: int, parent: int) -> None:
     global _work
     _work = work
     torch.set_num_threads(threads)
+    # By default tqdm makes a lock between processes in each, which nobody cleans up after.
+    tqdm.set_lock(threading.RLock())
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -65,6 +65,9 @@ def evaluate(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Photos that are explained together.")] = BATCH,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do again what failed: photos that were repaired since, say.")
+    ] = False,
     table: Annotated[str, typer.Option(metavar="FORMAT", help="Of the table: 'csv' or 'parquet'.")] = "csv",
     seed: Seed = 0,
     device: Device = None,
@@ -86,6 +89,7 @@ def evaluate(
         seed=seed,
         workers=workers,
         batch_size=batch_size,
+        retry_failed=retry_failed,
         device=device,
         table=_one_of("table", table, ("csv", "parquet")),  # type: ignore[arg-type]
     )
@@ -97,6 +101,9 @@ def evaluate(
     for why, count in result.failures.items():
         print(f"preimage: {count} left out: {why}", file=sys.stderr)
     leave_if(result.interrupted)
+    if all(one.mean is None for one in result.summary):
+        print("preimage: nothing could be measured", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _each_once(asked: list[str]) -> list[str]:

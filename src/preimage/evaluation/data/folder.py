@@ -23,7 +23,12 @@ def read_folder(where: str) -> Contents:
         raise RequestError(f"'{root}' is not a folder; folder:DIR takes one of photos, or of a folder for each class")
     if (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir():
         raise RequestError(f"'{root}' holds Annotations/ and JPEGImages/, as Pascal VOC does; give it as voc:{root}")
-    classes = sorted(one for one in root.iterdir() if one.is_dir() and not one.name.startswith("."))
+    # What `evaluate` wrote beside the photos is none of them.
+    classes = sorted(
+        one
+        for one in root.iterdir()
+        if one.is_dir() and not one.name.startswith(".") and not (one / "job.json").exists()
+    )
     loose = [path for path in photos_below(root) if path.parent == root]
     if not classes and not loose:
         raise RequestError(f"'{root}' holds no image files")
