@@ -86,7 +86,7 @@ SETTINGS = {
     "resnet50": Setting(112, few(40), steps=10),
 }
 MOSAICS = {
-    "squeezenet": Setting(192, methods(60, 40, 10, 200, 20, 200)),
+    "squeezenet": Setting(192, methods(60, 40, 8, 100, 10, 300)),
     "bundled": Setting(192, few(60)),
     "resnet50": Setting(192, few(None)),
 }

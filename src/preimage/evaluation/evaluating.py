@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from preimage.evaluation.asked import Asked, drawn, questions
 from preimage.evaluation.classes import match_classes
 from preimage.evaluation.data import Data, open_data
 from preimage.evaluation.evaluation import Evaluation, TableFormat, check_format
-from preimage.evaluation.measure import Measure, Quantity, Raw
+from preimage.evaluation.measure import Measure, Raw
 from preimage.evaluation.planning import (
     Answers,
     Methods,
@@ -34,7 +33,8 @@ from preimage.evaluation.planning import (
     named_methods,
     weights_of,
 )
-from preimage.evaluation.summary import summarised
+from preimage.evaluation.rows import Block, Case, Rows, constant_columns
+from preimage.evaluation.summary import Summary, summarised
 from preimage.evaluation.view import Fit
 from preimage.evaluation.work import Unit, Work
 from preimage.explain.method import Method
@@ -215,26 +215,34 @@ def _run(
 def _together(
     folder: JobFolder, work: Work, units: Mapping[str, Unit], settings: dict[str, Any], interrupted: bool
 ) -> Evaluation:
-    """All that is finished, as rows and summaries."""
-    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    """All that is finished, as rows and summaries; of what was found, only one method's is in memory at a time."""
+    of_method: dict[tuple[str, str], list[tuple[str, Unit]]] = {}
     for name, unit in units.items():
         if folder.has(name):
-            some = found.setdefault((unit.pictures, unit.method), {})
-            some.update((one["index"], one) for one in _checked(folder, name, unit))
-    rows, summary = [], []
-    seed = int(settings["seed"])
+            of_method.setdefault((unit.pictures, unit.method), []).append((name, unit))
+    blocks: list[Block] = []
+    summary: list[Summary] = []
     for kind, measures in work.measures.items():
         asked = work.pictures[kind]
-        for name, measure in measures.items():
-            by_method: dict[str, list[Quantity]] = {}
-            for method in work.methods:
-                cases = found.get((kind, method), {})
-                if cases:
-                    raws: list[Raw | None] = [cases.get(i, {}).get("found", {}).get(name) for i in range(len(asked))]
-                    by_method[method] = measure.quantities(raws, [one.label for one in asked], seed)
-                    rows += _rows(asked, cases, method, name, by_method[method], settings)
-            summary += summarised(name, by_method, [one.label for one in asked])
-    return Evaluation(rows, summary, settings, interrupted, sum(map(len, work.pictures.values())))
+        labels = [one.label for one in asked]
+        by_measure: dict[str, list[Block]] = {name: [] for name in measures}
+        for method in work.methods:
+            cases = [one for name, unit in of_method.get((kind, method), ()) for one in _checked(folder, name, unit)]
+            for name, measure in measures.items() if cases else ():
+                raws: list[Raw | None] = [None] * len(asked)
+                for one in cases:
+                    raws[one["index"]] = one.get("found", {}).get(name)
+                made = [
+                    Case(one["index"], one.get("probability"), one["failed"] or one.get("unmeasured", {}).get(name))
+                    for one in cases
+                ]
+                quantities = measure.quantities(raws, labels, int(settings["seed"]))
+                constant = constant_columns(settings, method, name)
+                by_measure[name].append(Block(asked, made, method, name, quantities, constant))
+        for name, some in by_measure.items():
+            blocks += some
+            summary += summarised(name, {one.method: one.quantities for one in some}, labels)
+    return Evaluation(Rows(blocks), summary, settings, interrupted, sum(map(len, work.pictures.values())))
 
 
 def _failed(case: Mapping[str, Any]) -> bool:
@@ -249,45 +257,3 @@ def _checked(folder: JobFolder, name: str, unit: Unit) -> list[dict[str, Any]]:
             f"'{folder.part(name)}' is damaged (not of these photos); delete it, and the same command makes it again"
         )
     return list(found)
-
-
-def _rows(
-    asked: Sequence[Asked],
-    cases: Mapping[int, Mapping[str, Any]],
-    method: str,
-    measure: str,
-    quantities: Sequence[Quantity],
-    settings: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    constant = {key: settings[key] for key in ("network", "weights", "fit", "target", "seed", "preimage", "torch")}
-    described = next(one for one in settings["measures"] if one["name"] == measure)
-    constant |= {
-        "data": settings["data"]["source"],
-        "size": "x".join(map(str, settings["size"])),
-        "method_settings": json.dumps(settings["methods"][method]),
-        "measure_settings": json.dumps(described),
-    }
-    rows = []
-    for i, one in enumerate(asked):
-        case = cases.get(i)
-        if case is None:
-            continue  # not reached before Ctrl-C
-        failed = case["failed"] or case.get("unmeasured", {}).get(measure)
-        for quantity in quantities:
-            rows.append(
-                {
-                    "photo": str(one.example.path).encode("utf-8", "backslashreplace").decode(),
-                    "label": one.label,
-                    "class": one.index,
-                    "cell": one.of,
-                    "method": method,
-                    "measure": measure,
-                    "quantity": quantity.name,
-                    "value": quantity.values[i],
-                    "divisor": None if quantity.divisor is None else quantity.divisor[i],
-                    "probability": case.get("probability"),
-                    "failed": failed,
-                    **constant,
-                }
-            )
-    return rows

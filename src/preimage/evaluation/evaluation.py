@@ -17,6 +17,8 @@ from preimage.images import written_whole
 
 TableFormat = Literal["csv", "parquet"]
 
+_CHUNK = 100_000
+"""Rows that are brought into Parquet at once."""
 _MARKS = {"unclear": "~", "worse": "-"}
 _LEGEND = (
     "(95 % bootstrap intervals) ~c, ~r: cannot be told from the heat maps centre, random; -c, -r: worse than these"
@@ -33,7 +35,7 @@ class Evaluation:
     settings: all that determines the results. interrupted: whether Ctrl-C ended it early.
     """
 
-    rows: list[dict[str, Any]]
+    rows: Sequence[dict[str, Any]]
     summary: list[Summary]
     settings: dict[str, Any]
     interrupted: bool = False
@@ -153,5 +155,7 @@ def _write_parquet(rows: Sequence[dict[str, Any]], settings: dict[str, Any], fil
     types = {**dict.fromkeys(("class", "cell", "seed"), pyarrow.int64())}
     types |= dict.fromkeys(("value", "divisor", "probability"), pyarrow.float64())
     schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in (rows[0] if rows else ())])
-    table = pyarrow.Table.from_pylist(list(rows), schema=schema.with_metadata({"preimage": json.dumps(settings)}))
-    parquet.write_table(table, file)
+    schema = schema.with_metadata({"preimage": json.dumps(settings)})
+    with parquet.ParquetWriter(file, schema) as writer:
+        for first in range(0, len(rows), _CHUNK):
+            writer.write_table(pyarrow.Table.from_pylist(list(rows[first : first + _CHUNK]), schema=schema))
