@@ -244,3 +244,14 @@ def test_from_heat_maps_to_errors() -> None:
     for (heatmap, box), is_held, value in zip(cases, held, quantity.values, strict=True):
         found = iou(tightest_box(threshold(heatmap, "value", alpha)), box)
         assert value == (None if is_held else float(found < 0.5))
+
+
+def test_all_cases_of_a_photo_are_held_out_or_none() -> None:
+    """Else alpha would be chosen on photos that it is measured on."""
+    measure = Localisation()
+    alphas = {kind: [1.0] * len(getattr(measure, kind)) for kind in ("value", "energy", "mean")}
+    raws = [{**alphas, "whole": 0.0, "photo": f"{i // 3}.jpg"} for i in range(30)]
+    for seed in range(5):
+        for one in measure.quantities(raws, ["cat"] * 30, seed):
+            held = [value is None for value in one.values]
+            assert [len(set(held[i : i + 3])) for i in range(0, 30, 3)] == [1] * 10 and sum(held) == 15

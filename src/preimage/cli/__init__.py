@@ -12,6 +12,8 @@ def main() -> None:
     """Run `preimage`; exit code 0: done, 2: the request was wrong (one line says what), 1: anything else."""
     try:
         from preimage.cli.commands import app
+    except KeyboardInterrupt:
+        sys.exit("preimage: interrupted")
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise

@@ -99,7 +99,10 @@ def drawn(data: Data, limit: int | None, seed: int) -> list[Example]:
 
 
 def questions(examples: Sequence[Example], classes: Mapping[str, int] | None) -> list[Asked]:
-    """One for each photo and class of it. classes: the network's output for each; None: its first answer is asked."""
+    """One for each photo and class of it.
+
+    classes: the network's output for each; others are left out. None: its first answer is asked.
+    """
     if classes is None:
         return [Asked((one,), "", -1) for one in examples]
-    return [Asked((one,), label, classes[label]) for one in examples for label in one.labels]
+    return [Asked((one,), label, classes[label]) for one in examples for label in one.labels if label in classes]

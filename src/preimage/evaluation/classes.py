@@ -36,7 +36,7 @@ def match_classes(
 
     mapping: what a label means, as a number or by a name (see `read_mapping`); others mean what they say. That is, in
         this order: a whole number; a wnid (n02102040), if the network's labels are ImageNet's 1000 classes; a name, as
-        in `class:NAME`.
+        in `class:NAME`. A label that means "" is left out.
 
     Raises `RequestError` that tells how many labels have no class, and why the first few have none.
     """
@@ -45,6 +45,8 @@ def match_classes(
     found: dict[str, int] = {}
     why: dict[str, str] = {}
     for label in dict.fromkeys(labels):
+        if given.get(label) == "":
+            continue
         try:
             found[label] = _index(network, given.get(label, label), outputs)
         except RequestError as error:
@@ -63,6 +65,8 @@ def match_classes(
 def read_mapping(path: str | Path) -> dict[str, str]:
     """A CSV file with the columns label and class: what each label of a data set means, by number or by name.
 
+    A label without a class is left out.
+
     Raises `RequestError`, which names all faulty lines, if it is no such file.
     """
     file = Path(path).expanduser()
@@ -72,7 +76,7 @@ def read_mapping(path: str | Path) -> dict[str, str]:
     wrong = []
     for line, row in table(file, ("label", "class"), ("label", "class"), _RIGHT)[1]:
         label, name = row["label"], row["class"]
-        if None in row or not label or not name:
+        if None in row or not label or name is None:
             wrong.append(f"line {line} is not a label and a class")
         elif found.setdefault(label, name) != name:
             wrong.append(f"line {line} says that '{label}' is '{name}', after '{found[label]}'")

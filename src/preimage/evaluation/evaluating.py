@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from tqdm import tqdm
@@ -146,6 +146,9 @@ def evaluate(
         interrupted = _run(folder, work, units, workers, progress, retry_failed)
         made = _together(folder, work, units, settings, interrupted)
         if out is not None:
+            for other in get_args(TableFormat):
+                if other != table:  # of an earlier call, perhaps with other methods
+                    (Path(out) / f"results.{other}").unlink(missing_ok=True)
             made.save(out, table)
     return made
 
@@ -224,14 +227,15 @@ def _together(
     summary: list[Summary] = []
     for kind, measures in work.measures.items():
         asked = work.pictures[kind]
-        labels = [one.label for one in asked]
+        labels, photos = [one.label for one in asked], [str(one.example.path) for one in asked]
         by_measure: dict[str, list[Block]] = {name: [] for name in measures}
         for method in work.methods:
             cases = [one for name, unit in of_method.get((kind, method), ()) for one in _checked(folder, name, unit)]
             for name, measure in measures.items() if cases else ():
                 raws: list[Raw | None] = [None] * len(asked)
                 for one in cases:
-                    raws[one["index"]] = one.get("found", {}).get(name)
+                    found = one.get("found", {}).get(name)
+                    raws[one["index"]] = found and {**found, "photo": photos[one["index"]]}
                 made = [
                     Case(one["index"], one.get("probability"), one["failed"] or one.get("unmeasured", {}).get(name))
                     for one in cases
@@ -241,7 +245,7 @@ def _together(
                 by_measure[name].append(Block(asked, made, method, name, quantities, constant))
         for name, some in by_measure.items():
             blocks += some
-            summary += summarised(name, {one.method: one.quantities for one in some}, labels)
+            summary += summarised(name, {one.method: one.quantities for one in some}, labels, photos)
     return Evaluation(Rows(blocks), summary, settings, interrupted, sum(map(len, work.pictures.values())))
 
 

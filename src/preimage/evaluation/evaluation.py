@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from preimage.errors import RequestError, WriteError
-from preimage.evaluation.summary import Summary
+from preimage.evaluation.summary import FEWEST, Summary
 from preimage.extras import from_extra
 from preimage.images import written_whole
 
@@ -52,7 +53,8 @@ class Evaluation:
         for one in self.summary:
             if (one.measure, one.quantity, one.method) == (measure, quantity, method):
                 return one
-        raise RequestError(f"nothing was measured of '{method}' by '{measure}', '{quantity}'")
+        known = "; ".join(dict.fromkeys(f"{one.measure}, {one.quantity}" for one in self.summary))
+        raise RequestError(f"nothing was measured of '{method}' by '{measure}', '{quantity}'; there are {known}")
 
     def as_dict(self) -> dict[str, Any]:
         """What `result.json` holds: plain JSON types, without the rows."""
@@ -65,9 +67,18 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        blocks = [_block([one for one in self.summary if one.measure == name]) for name in _names(self.summary)]
+        columns = shutil.get_terminal_size((120, 24)).columns
+        by_measure = ([one for one in self.summary if one.measure == name] for name in _names(self.summary))
+        blocks = [_block(some, columns) for some in by_measure]
+        is_compared = any(one.against and one.count >= FEWEST for one in self.summary)
         failed = [f"{count} x {why}" for why, count in self.failures.items()]
-        return "\n\n".join([*blocks, _LEGEND, *(["left out: " + "\n          ".join(failed)] if failed else [])])
+        return "\n\n".join(
+            [
+                *blocks,
+                *([_LEGEND] if is_compared else []),
+                *(["left out: " + "\n          ".join(failed)] if failed else []),
+            ]
+        )
 
     def save(self, folder: str | Path, table: TableFormat = "csv") -> Path:
         """Write the rows as `results.csv` or `results.parquet`, and `result.json`, each whole or not at all.
@@ -99,39 +110,55 @@ def _names(summary: Sequence[Summary]) -> list[str]:
     return list(dict.fromkeys(one.measure for one in summary))
 
 
-def _block(some: Sequence[Summary]) -> str:
-    """One measure as a table: methods down, quantities across."""
+def _block(some: Sequence[Summary], columns: int) -> str:
+    """One measure as tables that are no wider than so many columns: methods down, quantities across."""
     quantities = list(dict.fromkeys((one.quantity, one.better) for one in some))
     methods = list(dict.fromkeys(one.method for one in some))
     cells = {(one.method, one.quantity): _cell(one) for one in some}
     senses = {better for _, better in quantities}
     sense = {better: f" ({better} is better)" if better else "" for better in senses}
-    if len(senses) == 1:  # said once
-        head = [some[0].measure + sense[quantities[0][1]], *(name for name, _ in quantities)]
-    else:
-        head = [some[0].measure, *(name + sense[better] for name, better in quantities)]
-    table = [head, *([m, *(cells.get((m, name), "-") for name, _ in quantities)] for m in methods)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    is_once = len(senses) == 1
+    corner = some[0].measure + (sense[quantities[0][1]] if is_once else "")
+    first = [corner, *methods]
+    rest = [
+        [name + ("" if is_once else sense[better]), *(cells.get((method, name), "-") for method in methods)]
+        for name, better in quantities
+    ]
+    lines: list[str] = []
+    while rest:
+        taken = [first]
+        while rest and (len(taken) == 1 or sum(map(_width, [*taken, rest[0]])) <= columns):
+            taken.append(rest.pop(0))
+        widths = [_width(column) - 2 for column in taken]
+        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*taken, strict=True)]
     return "\n".join([*lines, *_said(some)])
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(map(len, column)) + 2
 
 
 def _said(some: Sequence[Summary]) -> list[str]:
     """The notes of a measure, each once, with what it is about where that is not all of it."""
-    where: dict[str, list[Summary]] = {}
+    every = [(one.method, one.quantity) for one in some]
+    where: dict[str, list[tuple[str, str]]] = {}
     for one in some:
         for note in one.notes:
-            where.setdefault(note, []).append(one)
-    lines = []
-    for note, about in where.items():
-        methods, quantities = _all_but_all(about, some, "method"), _all_but_all(about, some, "quantity")
-        lines.append("  " + ": ".join([*quantities, *methods, note]))
-    return lines
+            where.setdefault(note, []).append((one.method, one.quantity))
+    return [f"  {_about(about, every)}{note}" for note, about in where.items()]
 
 
-def _all_but_all(about: Sequence[Summary], some: Sequence[Summary], key: str) -> list[str]:
-    named = list(dict.fromkeys(str(getattr(one, key)) for one in about))
-    return [] if len(named) == len({getattr(one, key) for one in some}) else [", ".join(named)]
+def _about(about: Sequence[tuple[str, str]], every: Sequence[tuple[str, str]]) -> str:
+    """Of which methods and quantities a note is."""
+    if len(about) == len(every):
+        return ""
+    methods, quantities = (list(dict.fromkeys(one[i] for one in about)) for i in (0, 1))
+    if len(methods) * len(quantities) != len(about):  # not all of these quantities of all of these methods
+        return "; ".join(f"{method} ({', '.join(q for m, q in about if m == method)})" for method in methods) + ": "
+    named = [
+        ", ".join(some) for some, i in ((quantities, 1), (methods, 0)) if len(some) < len({one[i] for one in every})
+    ]
+    return "".join(f"{one}: " for one in named)
 
 
 def _cell(one: Summary) -> str:
@@ -139,6 +166,8 @@ def _cell(one: Summary) -> str:
         return "-"
     counted = "" if one.count == one.of else f" of {one.count}"
     marks = [f" {_MARKS[verdict]}{name[0]}" for name, verdict in one.against.items() if verdict in _MARKS]
+    if one.count < FEWEST:  # too few to tell anything
+        return f"{one.mean:.3f}{counted}"
     return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f}){counted}{''.join(marks)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,11 +81,21 @@ class Localisation(Measure):
 
     def quantities(self, raws: Sequence[Raw | None], labels: Sequence[str], seed: int) -> list[Quantity]:
         """The error by "value", "energy" and "mean": 1 where the object was not found; held-out cases do not count."""
-        held = self.split(len(raws), seed)
+        held = self._held(raws, seed)
         return [self._error(kind, raws, held) for kind in _KINDS]
 
+    def _held(self, raws: Sequence[Raw | None], seed: int) -> list[bool]:
+        """Which cases are held out: all of a photo or none, so that alpha is not chosen on what it is measured on."""
+        photos = [str(i) if raw is None else str(raw.get("photo", i)) for i, raw in enumerate(raws)]
+        # In an order of their own, so that a photo that failed with one method moves few others.
+        order = sorted(set(photos), key=lambda photo: hashlib.sha256(f"{seed} {photo}".encode()).digest())
+        if len(order) == len(photos):
+            return self.split(len(raws), seed)
+        held = {photo for photo, is_held in zip(order, self.split(len(order), seed), strict=True) if is_held}
+        return [photo in held for photo in photos]
+
     def split(self, count: int, seed: int) -> list[bool]:
-        """Which of so many cases are held out."""
+        """Which of so many photos are held out."""
         some = min(max(round(self.held_out * count), 1), count - 1) if count > 1 else 0
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:some].tolist()
         held = [False] * count

@@ -15,7 +15,7 @@ from preimage.extras import from_extra
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_FEWEST = 5
+FEWEST = 5
 """Of fewer cases an interval says nothing."""
 
 Against = Literal["better", "worse", "unclear"]
@@ -50,19 +50,23 @@ class Summary:
         return {**asdict(self), "notes": list(self.notes)}
 
 
-def summarised(measure: str, found: Mapping[str, Sequence[Quantity]], labels: Sequence[str]) -> list[Summary]:
+def summarised(
+    measure: str, found: Mapping[str, Sequence[Quantity]], labels: Sequence[str], photos: Sequence[str] | None = None
+) -> list[Summary]:
     """Of each method (in order) its quantities, brought together.
 
-    found: for each method, the measure's quantities over the same cases. labels: the class of each case.
+    found: for each method, the measure's quantities over the same cases. labels: the class of each case. photos: the
+        photo of each, which are drawn again for the intervals with all their cases; None: every case has its own.
     Raises `RequestError` where SciPy is missing.
     """
+    drawn = _Cases(labels, photos)
     baselines = {one.name: {q.name: q for q in found.get(one.name, ())} for one in BASELINES}
     out = []
     for method, quantities in found.items():
         for quantity in quantities:
-            mean, low, high = interval(quantity, labels)
+            mean, low, high = _interval(quantity, drawn)
             against = {
-                name: _compared(quantity, theirs[quantity.name], labels)
+                name: _compared(quantity, theirs[quantity.name], drawn)
                 for name, theirs in baselines.items()
                 if name != method and quantity.name in theirs and quantity.better is not None and mean is not None
             }
@@ -84,56 +88,72 @@ def summarised(measure: str, found: Mapping[str, Sequence[Quantity]], labels: Se
     return out
 
 
-def interval(quantity: Quantity, labels: Sequence[str]) -> tuple[float | None, float | None, float | None]:
+def interval(
+    quantity: Quantity, labels: Sequence[str], photos: Sequence[str] | None = None
+) -> tuple[float | None, float | None, float | None]:
     """The mean of a quantity and its 95 % interval; None where no case counts."""
+    return _interval(quantity, _Cases(labels, photos))
+
+
+class _Cases:
+    """The class and the photo of each case, numbered."""
+
+    def __init__(self, labels: Sequence[str], photos: Sequence[str] | None):
+        self.classes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
+        own = np.arange(len(labels))
+        self.photos = own if photos is None else np.unique(np.asarray(photos, dtype=str), return_inverse=True)[1]
+
+
+def _interval(quantity: Quantity, cases: _Cases) -> tuple[float | None, float | None, float | None]:
     some = _counting(quantity)
     if not some.any():
         return None, None, None
-    statistic = _Statistic(quantity, labels, some)
-    low, high = _bootstrapped(statistic, int(some.sum()))
+    statistic = _Statistic(quantity, cases, some)
+    low, high = _bootstrapped(statistic, statistic.photos)
     return statistic.whole(), low, high
 
 
-def _compared(ours: Quantity, theirs: Quantity, labels: Sequence[str]) -> Against:
+def _compared(ours: Quantity, theirs: Quantity, cases: _Cases) -> Against:
     both = _counting(ours) & _counting(theirs)
-    if both.sum() < _FEWEST:
+    if both.sum() < FEWEST:
         return "unclear"
-    mine, other = _Statistic(ours, labels, both), _Statistic(theirs, labels, both)
-    low, high = _bootstrapped(lambda index: mine(index) - other(index), int(both.sum()))
+    mine, other = _Statistic(ours, cases, both), _Statistic(theirs, cases, both)
+    low, high = _bootstrapped(lambda index: mine(index) - other(index), mine.photos)
     if ours.better == "lower":
         low, high = -high, -low
     return "better" if low > 0 else "worse" if high < 0 else "unclear"
 
 
 class _Statistic:
-    """A quantity's mean over cases that are drawn again: int [R, n] -> float [R]."""
+    """A quantity's mean over photos that are drawn again, with all their cases: int [R, photos] -> float [R]."""
 
-    def __init__(self, quantity: Quantity, labels: Sequence[str], which: NDArray[np.bool_]):
-        self._values = _array(quantity.values)[which]
-        self._divisor = None if quantity.divisor is None else _array(quantity.divisor)[which]
-        self._by_class = quantity.by_class or quantity.divisor is not None
-        self._classes = np.unique(np.asarray(labels, dtype=str)[which], return_inverse=True)[1]
+    def __init__(self, quantity: Quantity, cases: _Cases, which: NDArray[np.bool_]):
+        values = _array(quantity.values)[which]
+        divisor = np.ones_like(values) if quantity.divisor is None else _array(quantity.divisor)[which]
+        photo = np.unique(cases.photos[which], return_inverse=True)[1]
+        self.photos = int(photo.max()) + 1
+        by_class = quantity.by_class or quantity.divisor is not None
+        column = np.unique(cases.classes[which], return_inverse=True)[1] if by_class else np.zeros_like(photo)
+        # What each photo adds to each class, above and below the line.
+        shape = (self.photos, int(column.max()) + 1)
+        self._above, self._below = np.zeros(shape), np.zeros(shape)
+        np.add.at(self._above, (photo, column), values)
+        np.add.at(self._below, (photo, column), divisor)
 
     def __call__(self, index: NDArray[np.int64]) -> _Numbers:
-        if not self._by_class:
-            mean: _Numbers = self._values[index].mean(-1)
-            return mean
-        rows, count = index.shape[0], int(self._classes.max()) + 1
-        cells = (np.arange(rows)[:, None] * count + self._classes[index]).ravel()
-
-        def per_class(values: _Numbers) -> _Numbers:
-            return np.bincount(cells, values[index].ravel(), rows * count).astype(np.float64).reshape(rows, count)
-
-        below = per_class(np.ones_like(self._values) if self._divisor is None else self._divisor)
+        rows = np.arange(len(index))[:, None] * self.photos
+        times = np.bincount((rows + index).ravel(), minlength=len(index) * self.photos)
+        drawn = times.reshape(len(index), self.photos).astype(np.float64)
+        above, below = drawn @ self._above, drawn @ self._below
         # A class of which none was drawn, or whose divisor is nothing, does not count.
-        ratio = np.divide(per_class(self._values), below, out=np.full((rows, count), np.nan), where=below > 0)
+        ratio = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
         seen = np.isfinite(ratio)
         means: _Numbers = np.where(seen, ratio, 0).sum(1) / np.maximum(seen.sum(1), 1)
         return means
 
     def whole(self) -> float:
         """Over all cases, each once."""
-        return float(self(np.arange(len(self._values))[None])[0])
+        return float(self(np.arange(self.photos)[None])[0])
 
 
 def _bootstrapped(statistic: Any, count: int) -> tuple[float, float]:
