@@ -250,7 +250,7 @@ def test_all_cases_of_a_photo_are_held_out_or_none() -> None:
     """Else alpha would be chosen on photos that it is measured on."""
     measure = Localisation()
     alphas = {kind: [1.0] * len(getattr(measure, kind)) for kind in ("value", "energy", "mean")}
-    raws = [{**alphas, "whole": 0.0, "photo": f"{i // 3}.jpg"} for i in range(30)]
+    raws = [{**alphas, "whole": 0.0, "file": f"{i // 3}.jpg"} for i in range(30)]
     for seed in range(5):
         for one in measure.quantities(raws, ["cat"] * 30, seed):
             held = [value is None for value in one.values]

@@ -235,7 +235,7 @@ def _together(
                 raws: list[Raw | None] = [None] * len(asked)
                 for one in cases:
                     found = one.get("found", {}).get(name)
-                    raws[one["index"]] = found and {**found, "photo": photos[one["index"]]}
+                    raws[one["index"]] = found and {**found, "file": photos[one["index"]]}
                 made = [
                     Case(one["index"], one.get("probability"), one["failed"] or one.get("unmeasured", {}).get(name))
                     for one in cases

@@ -86,7 +86,7 @@ class Localisation(Measure):
 
     def _held(self, raws: Sequence[Raw | None], seed: int) -> list[bool]:
         """Which cases are held out: all of a photo or none, so that alpha is not chosen on what it is measured on."""
-        photos = [str(i) if raw is None else str(raw.get("photo", i)) for i, raw in enumerate(raws)]
+        photos = [str(i) if raw is None else str(raw.get("file", i)) for i, raw in enumerate(raws)]
         # In an order of their own, so that a photo that failed with one method moves few others.
         order = sorted(set(photos), key=lambda photo: hashlib.sha256(f"{seed} {photo}".encode()).digest())
         if len(order) == len(photos):

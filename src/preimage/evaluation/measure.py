@@ -133,7 +133,7 @@ class Measure(ABC):
     def quantities(self, raws: Sequence[Raw | None], labels: Sequence[str], seed: int) -> list[Quantity]:
         """All cases of one method brought together, in the order of the photos; None for those that failed.
 
-        raws: what `measure` found, and as "photo" the file. labels: of each case. seed: for what has to be drawn (a
+        raws: what `measure` found, and as "file" the photo. labels: of each case. seed: for what has to be drawn (a
             held-out split), the same for every method.
         """
 

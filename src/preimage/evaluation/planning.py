@@ -114,7 +114,9 @@ def check_data(data: Data, measures: Mapping[str, Measure], *, skip_faulty: bool
     for measure in measures.values():
         every = (one for example in data.examples for one in example.annotations)
         if measure.needs != "photos" and not any(_has(one, measure.needs) for one in every):
-            raise RequestError(f"{measure.name} needs {measure.needs}, and '{data.source}' has none")
+            needs = "boxes or regions" if measure.needs == "regions" else measure.needs
+            hint = "; these are in coco:, voc:, imagenet: and csv:" if data.source.startswith("folder:") else ""
+            raise RequestError(f"{measure.name} needs {needs}, and '{data.source}' has none{hint}")
 
 
 def _write_faults(data: Data, to: Path) -> None:
