@@ -417,7 +417,7 @@ def test_it_works_wherever_it_is_called(network: pi.Network, photos: str, mode: 
         ({"data": "photos"}, "is no data set; give folder:DIR"),
         ({"data": "foldr:photos"}, r"is no data set \(the nearest is folder\)"),
         ({"data": "folder:gone"}, "'gone' is not a folder"),
-        ({"measures": "pointing"}, "pointing needs regions, and 'folder:.*' has none"),
+        ({"measures": "pointing"}, "pointing needs boxes or regions, and 'folder:.*' has none"),
         ({"measures": ["deletion", "localisation"]}, "localisation needs boxes, and"),
         ({"measures": "parts"}, "parts needs points, and"),
         ({"measures": "localisation", "target": "first"}, "the target is label"),

@@ -97,7 +97,7 @@ def check_top(network: Network, target: str) -> None:
 
 def check_data(data: Data, measures: Mapping[str, Measure], *, skip_faulty: bool, out: str | Path | None) -> None:
     """Raises `RequestError` for a data set with faults, all of them counted, and for one that lacks what is needed."""
-    if not data.faults and out is not None:
+    if not data.faults and out is not None and Path(out).is_dir():
         (Path(out) / "faults.csv").unlink(missing_ok=True)  # of an earlier call
     if data.faults and out is not None:
         _write_faults(data, writable_folder(out) / "faults.csv")
