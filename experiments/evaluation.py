@@ -40,22 +40,26 @@ from preimage.images import written_whole
 from registry import CACHE
 
 PHOTOGRAPHS = 100
+FAINT = 0.01
+"""Below this probability there is next to nothing that a mask could take away."""
 RESULTS = Path(__file__).parent / "results"
 CHEAP = "gradient guided-backprop deconvnet excitation-backprop contrastive-excitation-backprop grad-cam".split()
 
 
-def methods(mask: int, others: int, positions: int, rise: int, samples: int, extremal: int) -> dict[str, str | Method]:
+def methods(
+    mask: int, others: int, positions: int, rise: int, samples: int, extremal: int = 0
+) -> dict[str, str | Method]:
     """All methods.
 
     mask, others: iterations of the deletion mask, and of the other learned ones; positions: of occluders along each
-    side; rise: masks of RISE; samples: of the averaged gradients; extremal: iterations of these, which have not
-    converged to their area before about 400.
+    side; rise: masks of RISE; samples: of the averaged gradients; extremal: iterations of these, which do not come to
+    their area before about 400; 0: left out.
     """
     return {
         "mask": Mask(iterations=mask),
         "mask-preserve": PreservingMask(iterations=others),
         "mask-both": HybridMask(iterations=others),
-        "extremal": Extremal(iterations=extremal),
+        **({"extremal": Extremal(iterations=extremal)} if extremal else {}),
         **{name: name for name in CHEAP},
         "integrated-gradients": IntegratedGradients(nodes=samples),
         "smoothgrad": SmoothGrad(samples=samples),
@@ -82,11 +86,11 @@ class Setting:
 
 SETTINGS = {
     "squeezenet": Setting(160, methods(300, 150, 14, 500, 50, 400)),
-    "bundled": Setting(160, methods(60, 40, 10, 200, 20, 300), steps=10),
+    "bundled": Setting(160, methods(60, 40, 10, 200, 20), steps=10),
     "resnet50": Setting(112, few(40), steps=10),
 }
 MOSAICS = {
-    "squeezenet": Setting(192, methods(60, 40, 8, 100, 10, 300)),
+    "squeezenet": Setting(192, methods(60, 40, 8, 100, 10)),
     "bundled": Setting(192, few(60)),
     "resnet50": Setting(192, few(None)),
 }
@@ -96,8 +100,26 @@ def opened(name: str) -> pi.Network:
     return pi.load() if name == "bundled" else pi.Network(getattr(networks, name)(), name=name)
 
 
+def by_probability(made: Evaluation) -> dict[str, dict[str, dict[str, float]]]:
+    """Means over the pictures whose class is faint, and over the others, of which masks can take something away."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row in made.rows:
+        if row["value"] is not None:
+            kind = "faint" if row["probability"] < FAINT else "others"
+            quantities = found.setdefault(kind, {}).setdefault(f"{row['measure']}, {row['quantity']}", {})
+            quantities.setdefault(row["method"], []).append(row["value"])
+    return {
+        kind: {
+            quantity: {method: round(sum(some) / len(some), 4) for method, some in methods.items()}
+            | {"pictures": len(next(iter(methods.values())))}
+            for quantity, methods in quantities.items()
+        }
+        for kind, quantities in found.items()
+    }
+
+
 def write(name: str, command: str, made: Evaluation) -> None:
-    document = {"command": command, **made.as_dict()}
+    document = {"command": command, **made.as_dict(), "by_probability": by_probability(made)}
     with written_whole(RESULTS / f"{name}.json") as file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

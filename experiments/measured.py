@@ -37,6 +37,7 @@ SECTIONS = (
     ("evaluation_parts", "Objects of two parts, of which the upper one (eyes) tells the class"),
     ("evaluation_parts_swapped", "The same upside down: the lower one (feet) tells"),
 )
+NOTED = "no box was enough"
 SETTINGS = ("iterations", "samples", "positions", "nodes")
 
 
@@ -60,7 +61,22 @@ def section(title: str, found: Mapping[str, Any]) -> str:
     ]
     for measure in dict.fromkeys(one["measure"] for one in summary):
         lines += [_table(measure, [one for one in summary if one["measure"] == measure]), ""]
+    if title.endswith("mosaics of four photographs"):
+        lines += [_faint(found["by_probability"]), ""]
     return "\n".join(lines)
+
+
+def _faint(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Pictures whose class has a probability below 0.01 beside the others."""
+    columns = [(kind, quantity) for kind in ("faint", "others") for quantity in found.get(kind, {})]
+    head = ["by probability of the class"] + [
+        f"{'below' if kind == 'faint' else 'from'} 0.01 ({found[kind][quantity]['pictures']:.0f}): {quantity}"
+        for kind, quantity in columns
+    ]
+    methods = [one for one in found[columns[0][0]][columns[0][1]] if one != "pictures"]
+    rows = [head, ["---"] * len(head)]
+    rows += [[f"`{one}`", *(f"{found[kind][quantity][one]:.2f}" for kind, quantity in columns)] for one in methods]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
 def _settings(method: Mapping[str, Any]) -> str:
@@ -75,15 +91,15 @@ def _table(measure: str, some: Sequence[Mapping[str, Any]]) -> str:
     head = [f"**{measure}**", *(f"{name} ({better} is better)" if better else name for name, better in quantities)]
     rows = [head, ["---"] * len(head)]
     rows += [[f"`{method}`", *(cells.get((method, name), "") for name, _ in quantities)] for method in methods]
-    notes: dict[str, list[str]] = {}
-    for one in some:
-        for note in one["notes"]:
-            notes.setdefault(note, []).append(f"{one['method']}, {one['quantity']}")
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-    for note, about in notes.items():
-        everywhere = len(about) == len(some) or len(about) > 6
-        text += f"\n- {note}" if everywhere else f"\n- {'; '.join(about)}: {note}"
-    return text + ("\n" if notes else "")
+    # What one has to know of a single number; the rest of the notes is in the results.
+    notes = [
+        f"\n- `{one['method']}`, {one['quantity']}: {note}"
+        for one in some
+        for note in one["notes"]
+        if note.startswith(NOTED)
+    ]
+    return text + "".join(notes) + ("\n" if notes else "")
 
 
 def _best(some: Sequence[Mapping[str, Any]], better: str | None) -> float | None:
