@@ -57,13 +57,17 @@ def section(title: str, found: Mapping[str, Any]) -> str:
     said = [f"{name} {what}" for name, one in found["methods"].items() if (what := _settings(one))]
     lines = [
         f"## {title}\n",
-        f"`{found['command']}`: {found['cases']} pictures of {size} pixels. Settings: {'; '.join(said)}.\n",
+        f"`{found['command']}`: {found['cases']} pictures of {size} pixels. {_sentence(said)}\n",
     ]
     for measure in dict.fromkeys(one["measure"] for one in summary):
         lines += [_table(measure, [one for one in summary if one["measure"] == measure]), ""]
     if title.endswith("mosaics of four photographs"):
         lines += [_faint(found["by_probability"]), ""]
     return "\n".join(lines)
+
+
+def _sentence(said: Sequence[str]) -> str:
+    return f"Settings: {'; '.join(said)}." if said else "Settings as published."
 
 
 def _faint(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
