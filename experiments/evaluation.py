@@ -142,11 +142,34 @@ def measured(name: str, mosaics: bool) -> Evaluation:
     )
 
 
+def by_steps(name: str) -> Evaluation:
+    """Would more steps of the mask change the deletion game?"""
+    size = SETTINGS[name].size
+    return evaluate(
+        opened(name),
+        f"folder:{CACHE / 'imagenette'}",
+        DeletionGame(),
+        {"grad-cam": "grad-cam", **{f"mask, {steps} steps": Mask(iterations=steps) for steps in (40, 160)}},
+        out=CACHE / "evaluation" / f"{name}-steps",
+        size=size,
+        fit="crop",
+        target="first",
+        limit=12,
+        batch_size=4,
+    )
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("network", choices=list(SETTINGS))
     asked.add_argument("--mosaics", action="store_true")
+    asked.add_argument("--steps", action="store_true", help="masks of 40 and 160 steps on 12 photographs")
     given = asked.parse_args()
+    if given.steps:
+        made = by_steps(given.network)
+        write(f"steps_{given.network}", f"python experiments/evaluation.py {given.network} --steps", made)
+        print(made)
+        return
     made = measured(given.network, given.mosaics)
     command = f"python experiments/evaluation.py {given.network}{' --mosaics' if given.mosaics else ''}"
     write(f"{'mosaics' if given.mosaics else 'evaluation'}_{given.network}", command, made)
