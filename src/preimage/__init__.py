@@ -16,9 +16,11 @@ from preimage.invert import Inversion, invert
 from preimage.maximize import maximize
 from preimage.network import Network, Place, load
 from preimage.recipes import Recipe, recipes
+from preimage.recover import CriticalSpace, Recoveries, Recovery, recover
 from preimage.result import Result
 
 __all__ = [
+    "CriticalSpace",
     "Evaluation",
     "Explanation",
     "Explanations",
@@ -27,6 +29,8 @@ __all__ = [
     "NonFiniteScoreError",
     "Place",
     "Recipe",
+    "Recoveries",
+    "Recovery",
     "RequestError",
     "Result",
     "UnknownTapError",
@@ -43,6 +47,7 @@ __all__ = [
     "placed",
     "priors",
     "recipes",
+    "recover",
     "starts",
     "transforms",
 ]

@@ -49,6 +49,28 @@ def borrowed(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(needed)
 
 
+@contextmanager
+def precise(module: nn.Module) -> Iterator[None]:
+    """Within the block the module's weights are in float64; to be used within `borrowed`, which knows what they were.
+
+    No weight is written to: others take their places, and they return.
+    """
+    places: list[tuple[dict[str, Any], str, Tensor]] = []
+    try:
+        for part in module.modules():
+            kinds: tuple[dict[str, Any], ...] = (part._parameters, part._buffers, vars(part))
+            for held in kinds:
+                for name, value in list(held.items()):
+                    if isinstance(value, Tensor) and value.is_floating_point():
+                        places.append((held, name, value))
+                        wide = value.detach().double()
+                        held[name] = nn.Parameter(wide, False) if isinstance(value, nn.Parameter) else wide
+        yield
+    finally:
+        for held, name, value in places:
+            held[name] = value
+
+
 @dataclass
 class _Part:
     """One part of the module and everything of it that a run may change."""

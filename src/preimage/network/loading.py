@@ -14,18 +14,20 @@ import torch
 from torch import nn
 
 from preimage.errors import RequestError, nearest
-from preimage.network import efficientnet_lite
+from preimage.network import densenet, efficientnet_lite
 from preimage.network.opened import Network
 
 BUNDLED = "bundled"
+_OURS = ", ".join(f"'{name}'" for name in (BUNDLED, *densenet.NAMES))
 
 
 def load(what: str = BUNDLED, *, device: str | torch.device | None = None, **options: Any) -> Network:
     """Open a network by a string.
 
-    what: `bundled` (EfficientNet-Lite0 trained on ImageNet; nothing is downloaded), `path/to/file.py:factory` (a
-        function without arguments, or a module, in a file of your own, which is run as code), `torchvision:NAME` or
-        `timm:NAME` (their pretrained weights).
+    what: `bundled` (EfficientNet-Lite0 trained on ImageNet; nothing is downloaded), `cifar10` and `cifar10-without-4`
+        (small DenseNets for pictures of 32 x 32, the second of which has never seen a deer; likewise),
+        `path/to/file.py:factory` (a function without arguments, or a module, in a file of your own, which is run as
+        code), `torchvision:NAME` or `timm:NAME` (their pretrained weights).
     device: where to put it; default: where its factory left it.
     options: passed on to `Network` (input_size, mean, std, labels ...); they win over what the network says of itself.
 
@@ -35,6 +37,8 @@ def load(what: str = BUNDLED, *, device: str | torch.device | None = None, **opt
     module: nn.Module
     if what == BUNDLED:
         module, found = efficientnet_lite.efficientnet_lite0(), _bundled()
+    elif what in densenet.NAMES:
+        module, found = densenet.trained(what), _cifar10(what)
     elif separator and kind.endswith(".py"):
         module, found = _from_file(Path(kind), rest), {"name": rest}
     elif separator and kind == "torchvision":
@@ -43,7 +47,7 @@ def load(what: str = BUNDLED, *, device: str | torch.device | None = None, **opt
         module, found = _from_timm(rest)
     else:
         raise RequestError(
-            f"unknown network '{what}': give '{BUNDLED}', 'FILE.py:FACTORY', 'torchvision:NAME' or 'timm:NAME'"
+            f"unknown network '{what}': give {_OURS}, 'FILE.py:FACTORY', 'torchvision:NAME' or 'timm:NAME'"
         )
     if device is not None:
         try:
@@ -65,6 +69,16 @@ def _bundled() -> dict[str, Any]:
         "mean": efficientnet_lite.MEAN,
         "std": efficientnet_lite.STD,
         "labels": imagenet_labels(),
+    }
+
+
+def _cifar10(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "input_size": densenet.INPUT_SIZE,
+        "mean": densenet.MEAN,
+        "std": densenet.STD,
+        "labels": list(densenet.LABELS),
     }
 
 

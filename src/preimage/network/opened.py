@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from preimage.errors import RequestError, UnknownTapError, nearest
-from preimage.network.borrowed import borrowed
+from preimage.network.borrowed import borrowed, precise
 from preimage.network.receptive_field import receptive_fields, seen_area
 from preimage.network.running import Found, Site, discover, run_to
 from preimage.network.taps import Place, Tap, TapTable
@@ -77,6 +77,7 @@ class Network:
         # Convolutions run up to twice as fast in this layout on CPUs, with the weights as they are (`make bench`).
         self._layout = torch.channels_last
         self._held = 0
+        self._answers_in = torch.float32
         self._sites: dict[str, Site] | None = None
         self._aliases: dict[str, str] = {}
         self._rows: dict[str, Tap] = {}
@@ -108,6 +109,27 @@ class Network:
                 yield
             finally:
                 self._held -= 1
+
+    @contextmanager
+    def in_float64(self) -> Iterator[None]:
+        """Borrow the module, with its weights in float64; within the block `run` answers in it too.
+
+        Raises `RequestError` for a network that computes in half precision, whose answers are too coarse for that.
+        """
+        if self._answers_in is torch.float64:
+            yield
+            return
+        if self.dtype in (torch.float16, torch.bfloat16):
+            raise RequestError(
+                f"{self.name} computes in {str(self.dtype).removeprefix('torch.')}, too coarse for what is done in "
+                "float64 here; give it as module.float()"
+            )
+        with self.held(), precise(self.module):
+            self._answers_in = torch.float64
+            try:
+                yield
+            finally:
+                self._answers_in = torch.float32
 
     def taps(self) -> TapTable:
         """Every place that can be asked, in the order in which the network computes them."""
@@ -204,7 +226,7 @@ class Network:
                 if tuple(images.shape[2:]) == self.input_size:
                     raise
                 raise self._does_not_run(tuple(images.shape[2:]), error) from error
-        return {place: values[wanted[site, place.after_relu]].float() for place, site in sites.items()}
+        return {place: values[wanted[site, place.after_relu]].to(self._answers_in) for place, site in sites.items()}
 
     @torch.no_grad()
     def class_scores(self, images: Tensor, chunk: int = 16, *, softmax: bool = False) -> Tensor:

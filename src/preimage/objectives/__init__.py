@@ -1,7 +1,7 @@
 """What is asked of a network: objects that score activations, and the strings that name them."""
 
 from preimage.objectives.classes import Label, find_label, label, log_probabilities, probabilities
-from preimage.objectives.directions import Direction, direction, floored_cosines
+from preimage.objectives.directions import Aggregate, Direction, aggregated, direction, floored_cosines
 from preimage.objectives.features import Distance, Features, features, features_of_each
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
 from preimage.objectives.sequence import InSequence, in_sequence, residual
@@ -12,6 +12,7 @@ from preimage.objectives.views import EachView, each_view
 
 __all__ = [
     "Activations",
+    "Aggregate",
     "Channel",
     "Direction",
     "Distance",
@@ -24,6 +25,7 @@ __all__ = [
     "Tiling",
     "Unit",
     "WeightedSum",
+    "aggregated",
     "channel",
     "direction",
     "each_view",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.network import Network, Place
+from preimage.network import Network, Place, smooth_max_pool
 from preimage.objectives.objective import Activations, Objective
 from preimage.objectives.units import flat_position
 
@@ -20,10 +20,12 @@ Aggregate = Literal["max-mean", "mean", "centre"]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Direction(Objective):
-    """S_x(y) = x^T y (x^T y / |y|)^k for the layer's aggregated response y (paper 1, section 3.1; SPEC I1, I4).
+    """S_x(y) = x^T y (x^T y / |y|)^k for the layer's aggregated response y (paper 1, section 2; SPEC I1, I4).
 
     `floor`, if given, bounds the cosine from below (the max(0.1, cos) of the Lucid library, SPEC I.4-2): without
     it S has a saddle where x and y are perpendicular, and for odd k it rewards what points the other way.
+    `width`, if given, is how wide the kinks of the aggregation's maxima are made, in the units of the layer
+    (`preimage.network.smoothing`). `features`, if given, are the channels that y consists of, instead of all.
     """
 
     place: Place
@@ -31,12 +33,17 @@ class Direction(Objective):
     cosine_power: float = 2.0
     aggregate: Aggregate = "max-mean"
     floor: float | None = None
+    width: float | None = None
+    features: tuple[int, ...] | None = None
 
     def places(self) -> frozenset[Place]:
         return frozenset({self.place})
 
     def score(self, activations: Activations) -> Tensor:
-        response = aggregated(activations[self.place], self.aggregate)
+        activation = activations[self.place]
+        if self.features is not None:
+            activation = activation[:, list(self.features)]
+        response = aggregated(activation, self.aggregate, self.width)
         vector = self.vector.to(response)
         projection = response @ vector
         if self.cosine_power == 0:
@@ -48,8 +55,20 @@ class Direction(Objective):
         score: Tensor = projection * cosine**self.cosine_power
         return score
 
+    def without_kinks(self, activations: Activations, share: float) -> Direction:
+        values = activations[self.place]
+        if not has_maxima(values, self.aggregate):
+            return self
+        return replace(self, width=maxima_width(values, share))
+
     def bind(self, network: Network) -> Direction:
         tap = network.tap(self.place.tap)
+        if self.features is not None:
+            if not all(0 <= index < tap.channels for index in self.features):
+                raise RequestError(f"'{tap.name}' has channels 0 to {tap.channels - 1}, not all of {self.features}")
+            if len(self.vector) != len(self.features):
+                raise RequestError(f"{len(self.features)} features take as many numbers, not {len(self.vector)}")
+            return self
         if self.vector.shape != (tap.channels,):
             raise RequestError(
                 f"a direction at '{tap.name}' has shape [{tap.channels}], one number per channel, "
@@ -64,7 +83,15 @@ class Direction(Objective):
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        return self.place, tuple(self.vector.tolist()), self.cosine_power, self.aggregate, self.floor
+        return (
+            self.place,
+            tuple(self.vector.tolist()),
+            self.cosine_power,
+            self.aggregate,
+            self.floor,
+            self.width,
+            self.features,
+        )
 
     def __str__(self) -> str:
         strongest = int(self.vector.abs().argmax())
@@ -79,12 +106,14 @@ def direction(
     *,
     floor: float | None = None,
     after_relu: bool = False,
+    features: Sequence[int] | None = None,
 ) -> Direction:
     """A direction in channel space: x^T y times the k-th power of the cosine between x and y.
 
     vector: [channels]; it is scaled to unit length.
     cosine_power: k; 0 leaves the plain projection.
     aggregate: how a map becomes one number per channel: mean of 3 x 3 maxima, mean, or the central position.
+    features: the channels that y consists of, instead of all; then `vector` has one number for each of them.
 
     Raises `RequestError` for a vector of zeros or one that is not finite, a negative power or an unknown aggregate.
     """
@@ -96,7 +125,10 @@ def direction(
         raise RequestError(f"cosine_power must not be negative, but is {cosine_power:g}")
     if aggregate not in get_args(Aggregate):
         raise RequestError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not '{aggregate}'")
-    return Direction(Place(tap, after_relu), (values / length).float(), float(cosine_power), aggregate, floor)
+    chosen = None if features is None else tuple(int(index) for index in features)
+    return Direction(
+        Place(tap, after_relu), (values / length).float(), float(cosine_power), aggregate, floor, None, chosen
+    )
 
 
 def floored_cosines(objective: Objective) -> Objective:
@@ -108,13 +140,30 @@ def floored_cosines(objective: Objective) -> Objective:
     return objective.each(change)
 
 
-def aggregated(activation: Tensor, aggregate: Aggregate) -> Tensor:
-    """The feature response y, [N, channels], of an activation [N, channels, *positions] (SPEC I4)."""
+def aggregated(activation: Tensor, aggregate: Aggregate, width: Tensor | float | None = None) -> Tensor:
+    """The feature response y, [N, channels], of an activation [N, channels, *positions] (SPEC I4).
+
+    width: of the smoothed kinks of the maxima, a number or one per image, [N]; None: maxima as they are.
+    """
     if activation.ndim == 2:
         return activation
-    if activation.ndim == 4 and aggregate == "max-mean" and min(activation.shape[2:]) >= 3:
-        activation = F.max_pool2d(activation, 3, stride=1)
+    if has_maxima(activation, aggregate):
+        if width is None:
+            activation = F.max_pool2d(activation, 3, stride=1)
+        else:
+            wide = torch.as_tensor(width).to(activation).view(-1, 1, 1, 1)
+            activation = smooth_max_pool(activation, wide, (3, 3), (1, 1))
     flat = activation.flatten(2)
     if aggregate == "centre":
         return flat[:, :, flat_position(tuple(activation.shape[2:]), None, "the layer")]
     return flat.mean(2)
+
+
+def maxima_width(activation: Tensor, share: float) -> float:
+    """How wide the kinks of the maxima over an image's activation are made, in the units of the layer."""
+    return share * float(activation.detach().abs().mean())
+
+
+def has_maxima(activation: Tensor, aggregate: Aggregate) -> bool:
+    """Whether this activation is pooled by its maxima: a map of at least 3 x 3 positions."""
+    return activation.ndim == 4 and aggregate == "max-mean" and min(activation.shape[2:]) >= 3

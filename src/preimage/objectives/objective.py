@@ -45,6 +45,11 @@ class Objective(ABC):
         """The same combination with `change` applied to every objective that is not itself a combination."""
         return change(self)
 
+    def without_kinks(self, activations: Activations, share: float) -> Objective:
+        """The same without kinks of its own, as wide as this share of the mean size of one image's activations; itself
+        where it has none."""
+        return self
+
     def all_places(self) -> frozenset[Place]:
         """What the network has to compute at one time or another; more than `places` for a sequence."""
         return self.places()
@@ -183,6 +188,16 @@ class EachItsOwn(Members):
         now = super().at(progress)
         assert isinstance(now, EachItsOwn)
         return now
+
+    def smoothed(self, activations: Activations, share: float) -> EachItsOwn:
+        """The same with the kinks of its own maxima as wide as this share of the mean size of each image's activations
+        (`preimage.network.smoothing`)."""
+        views = len(next(iter(activations.values()))) // len(self.members)
+        members = []
+        for i, member in enumerate(self.members):
+            own = {place: value[i * views : (i + 1) * views] for place, value in activations.items()}
+            members.append(member.each(lambda leaf, own=own: leaf.without_kinks(own, share)))  # type: ignore[misc]
+        return EachItsOwn(tuple(members))
 
     def kept(self, images: Sequence[bool]) -> EachItsOwn:
         """Some images of the batch only."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preimage.errors import NonFiniteScoreError, RequestError
-from preimage.network import Answering
+from preimage.network import Answering, Network, Smoothed, smoothed
 from preimage.objectives import EachItsOwn
 from preimage.optimization.optimizer import Ascender
 from preimage.optimization.stage import Stage
@@ -129,6 +129,8 @@ class _Run:
         self._reached = reached
         self._noise = noise
         self._ascender: Ascender | None = None
+        # For all images, where the stage wants no kinks: the network, and what is asked of it.
+        self._smooth: tuple[Smoothed, EachItsOwn] | None = None
         self._units: Tensor | None = None  # of the regularizers' weights, [N], where the stage wants them measured
         self.alive = torch.ones(len(reached.parameters), dtype=torch.bool)
         self.look: _Look | None = None
@@ -148,7 +150,11 @@ class _Run:
             raise RequestError("the first stage needs an optimizer")
         if self._resize(_at(whole, stage)) and stage.optimizer is None:
             raise RequestError("a stage in which the picture has another size needs an optimizer of its own")
-        self.look = self._units = None
+        self.look = self._units = self._smooth = None
+        if stage.smoothing is not None:
+            if not isinstance(self._network, Network):
+                raise RequestError("kinks can be smoothed of a whole network only, not of what lies behind a tap")
+            self._reached.parameters = self._reached.parameters.double()
 
     def finished(self, last: Parametrization) -> Climb:
         """What was reached, at the size of the last stage also where that never began."""
@@ -169,7 +175,8 @@ class _Run:
         stage, reached, everyone = self._stage, self._reached, bool(self.alive.all())
         objective = (self._objective if everyone else self._objective.kept(self.alive.tolist())).at(progress)
         if self.look is None or self.look.plain.members != objective.members:
-            self.look = _Look(self._network, objective, reached.parametrization, stage)
+            network, asked = self._asked(objective, stage, view)
+            self.look = _Look(network, objective, asked, reached.parametrization, stage)
         look, ascender = self.look, self._ascender
         assert ascender is not None
         look.view, look.kernel = view, stage.update_kernel(step)
@@ -201,6 +208,23 @@ class _Run:
             )
         reached.trace.append(scores)
 
+    def _asked(self, plain: EachItsOwn, stage: Stage, view: View) -> tuple[Answering, EachItsOwn]:
+        """The network of this stage and what it is asked, for the images that are still going."""
+        asked = plain if stage.asks is None else EachItsOwn(tuple(map(stage.asks, plain.members)))
+        if stage.smoothing is None:
+            return self._network, asked
+        if self._smooth is None:
+            if not isinstance(self._network, Network) or not self.alive.all():
+                raise RequestError("kinks can be smoothed of a whole network only, before any image is stopped")
+            seen = self._reached.parametrization.as_seen(self._reached.images(), view)
+            with torch.no_grad():
+                network = smoothed(self._network, seen, tuple(asked.places()), stage.smoothing)
+                activations = network.run(seen, network.taps)
+            self._smooth = network, asked.smoothed(activations, stage.smoothing)
+        network, smooth = self._smooth
+        going = self.alive.tolist()
+        return network.kept(self.alive), smooth.kept(going)
+
     def check(self) -> None:
         """Raise `NonFiniteScoreError` if one of the last scores is NaN or infinite."""
         if self.look is not None:
@@ -222,9 +246,15 @@ class _Look:
     kernel: Kernel | None
     units: Tensor | float = 1.0
 
-    def __init__(self, network: Answering, plain: EachItsOwn, parametrization: Parametrization, stage: Stage):
-        self.plain = plain
-        self.asked = plain if stage.asks is None else EachItsOwn(tuple(map(stage.asks, plain.members)))
+    def __init__(
+        self,
+        network: Answering,
+        plain: EachItsOwn,
+        asked: EachItsOwn,
+        parametrization: Parametrization,
+        stage: Stage,
+    ):
+        self.plain, self.asked = plain, asked
         self._network = network
         self._places = self.asked.places()
         # What a trace shows should not jump because a stage asks differently, as long as it can be seen at all.

@@ -25,6 +25,9 @@ class Stage:
     last_step_size: step sizes fall linearly, towards this share of themselves at the stage's end.
     hold: for so many steps the transforms' random numbers stay the same.
     scale: the picture's sides in this stage, as a share of what they are in the end ("octaves", SPEC A5, S11).
+    smoothing: where given, the network and the objective's maxima are without kinks in this stage, and everything is in
+        float64; how wide kinks are made, as a share of the mean size of what comes out of a layer on each image at the
+        start of the stage (`preimage.network.smoothing`).
     weights_per_gradient: regularizers' weights are in units of the score's own mean |gradient| by the image's pixels
         at the start of the stage, image by image, so that one weight suits every network and objective (SPEC S.3-6, 7).
     """
@@ -42,6 +45,7 @@ class Stage:
     last_step_size: float = 1.0
     hold: int = 1
     scale: float = 1.0
+    smoothing: float | None = None
     weights_per_gradient: bool = False
 
     def __post_init__(self) -> None:
@@ -49,6 +53,8 @@ class Stage:
             raise RequestError(f"a view is held for at least one step, not {self.hold}")
         if not self.scale > 0:
             raise RequestError(f"a picture's scale lies above zero, not {self.scale}")
+        if self.smoothing is not None and not self.smoothing > 0:
+            raise RequestError(f"kinks are smoothed over a width above zero, not {self.smoothing}")
 
     def check(self) -> None:
         """Raise `RequestError` if something that is planned never happens within the stage's steps."""
@@ -86,7 +92,15 @@ class Stage:
         return said
 
 
-_SILENT = {"pull": 0.0, "noise": 0.0, "last_step_size": 1.0, "hold": 1, "scale": 1.0, "weights_per_gradient": False}
+_SILENT = {
+    "pull": 0.0,
+    "noise": 0.0,
+    "last_step_size": 1.0,
+    "hold": 1,
+    "scale": 1.0,
+    "smoothing": None,
+    "weights_per_gradient": False,
+}
 
 
 def _now(kernel: Kernel | Schedule | None, step: int, steps: int) -> Kernel | None:

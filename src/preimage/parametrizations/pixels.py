@@ -72,5 +72,9 @@ def uncoloured(values: Tensor, colours: Tensor | None) -> Tensor:
 
 
 def logit(images: Tensor) -> Tensor:
-    """The inverse of the sigmoid, with black and white kept 1/512 away from 0 and 1, where it is infinite."""
-    return torch.logit(images, eps=1 / 512)
+    """The inverse of the sigmoid, with black and white kept away from 0 and 1, where it is infinite.
+
+    By 1/512, from where an ascent can start. Pixels in float64 are taken at their word (1e-12): what one has reached in
+    black and white hardly changes any more, and whoever asks what it was for has to know that.
+    """
+    return torch.logit(images, eps=1e-12 if images.dtype == torch.float64 else 1 / 512)

@@ -1,0 +1,163 @@
+"""recover: which objective is this image the answer to? (paper 1, Grad-IFV)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from preimage.errors import RequestError
+from preimage.images import Photo, as_image, listed_photos, photo_as_setting, photo_names
+from preimage.network import Network, Place
+from preimage.network.smoothing import WIDTH
+from preimage.objectives import Aggregate
+from preimage.parametrizations import Parametrization, SigmoidPixels
+from preimage.recover.critical_space import CriticalSpace
+from preimage.recover.recovery import Recoveries, Recovery
+from preimage.recover.sensitivity import MEMORY, Sensitivity, sensitivity
+from preimage.recover.solving import solve
+
+_CANDIDATES = 5
+
+
+def recover(
+    network: Network,
+    images: Photo | Sequence[Photo],
+    at: str | Place,
+    *,
+    cosine_power: float = 2.0,
+    aggregate: Aggregate = "max-mean",
+    features: Sequence[int] | None = None,
+    parametrization: Parametrization | None = None,
+    smoothing: float | None = WIDTH,
+    space: CriticalSpace | None = None,
+    average: bool = False,
+    memory: int = MEMORY,
+    progress: bool | None = None,
+) -> Recovery | Recoveries:
+    """Find the objective at a tap whose maximum an image is (Reinbold & Westermann 2020, equation 3; SPEC I7).
+
+    That is the unit vector x for which the gradient of S_x(y) = x^T y (x^T y / |y|)^k by the image's parameters is
+    smallest: the left-singular vector of Z_k(y) Dy with the smallest singular value. It is right for images that are
+    maxima, as `maximize(..., recipe="plain")` makes them; `Recovery.stands_out` says whether this one looks like it.
+
+    images: one, or many: files, PIL images, arrays [H, W, C], tensors [C, H, W] in [0, 1]. They are taken at the size
+        that they have, since a resampled maximum is none.
+    at: the tap; before a ReLU that it ends in.
+    cosine_power, aggregate, features: k, how a map becomes one number per feature, and which channels are features
+        (all): what the image was made with, as in `objectives.direction`.
+    parametrization: how the image was parametrized; its size is fitted. Default: `SigmoidPixels`, as `plain` has it.
+        The answer hardly depends on it, but pixels that have reached black or white count as little as they could move.
+    smoothing: how wide the network's kinks are made, as in the recipe (`plain`: 0.01); None: not at all.
+    space: the critical space, for layers in which some directions move no image (`critical_spaces`).
+    average: the images are the last steps of one ascent (`maximize(..., snapshot_every=1)`), whose mean is stationary
+        where the images are not: gives one `Recovery`, of the last image. For images made without smoothing.
+    memory: bytes that Jacobians may take; below what they need, they are computed in blocks, several times.
+    progress: show a bar on standard error; default: if that is a terminal.
+
+    Features that no image can change are taken out first, and listed (`Recovery.dead`). Ctrl-C between images keeps
+    those that are done.
+
+    Raises `RequestError` for images that cannot be read or that the network does not take, unknown taps, a network in
+    half precision, a space of other features, and where the Jacobian does not fit into memory.
+    """
+    single = not isinstance(images, (list, tuple)) and not (isinstance(images, Tensor) and images.ndim == 4)
+    given = listed_photos(images)
+    if not given:
+        raise RequestError("there is no image to recover an objective from")
+    if cosine_power < 0:
+        raise RequestError(f"cosine_power must not be negative, but is {cosine_power:g}")
+    if aggregate not in get_args(Aggregate):
+        raise RequestError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not '{aggregate}'")
+    place = at if isinstance(at, Place) else Place(at)
+    channels = network.tap(place.tap).channels
+    chosen = list(range(channels)) if features is None else [int(index) for index in features]
+    if space is not None and len(space.basis) != len(chosen):
+        raise RequestError(f"the critical space has {len(space.basis)} features, but here are {len(chosen)}")
+    pictures = [as_image(one, network.channels) for one in given]
+    if average and len({tuple(one.shape) for one in pictures}) > 1:
+        raise RequestError("the steps of one ascent have one size, but these images have several")
+    names = photo_names(given)
+    settings = {
+        "verb": "recover",
+        "network": repr(network),
+        "at": str(place),
+        "after_relu": place.after_relu,
+        "cosine_power": cosine_power,
+        "aggregate": aggregate,
+        "features": None if features is None else chosen,
+        "smoothing": smoothing,
+        "critical_space": None if space is None else {"left_out": space.complement.T.tolist()},
+        "average": average,
+        "images": [photo_as_setting(one, image) for one, image in zip(given, pictures, strict=True)],
+    }
+    options: dict[str, Any] = {
+        "aggregate": aggregate,
+        "features": chosen,
+        "smoothing": smoothing,
+        "memory": memory,
+    }
+    found: list[Recovery] = []
+    turns = [list(range(len(pictures)))] if average else [[i] for i in range(len(pictures))]
+    interrupted = False
+    hidden = None if progress is None else not progress
+    with network.held(), tqdm(turns, disable=hidden, unit="image", leave=False) as bar:
+        try:
+            for turn in bar:
+                height, width = pictures[turn[-1]].shape[1:]
+                own = parametrization or SigmoidPixels(network.channels, height, width)
+                own = own.resized(height, width)
+                stacked = torch.stack([pictures[i] for i in turn]).double()
+                seen = sensitivity(network, own.parameters(stacked), place, own, average=average, **options)
+                said = settings | {"parametrization": own.describe()}
+                found.append(recovered(seen, cosine_power, space, pictures[turn[-1]], names[turn[-1]], place.tap, said))
+        except KeyboardInterrupt:
+            interrupted = True
+            if not found:
+                raise
+    return found[0] if single or average else Recoveries(found, interrupted)
+
+
+def recovered(
+    seen: Sensitivity,
+    cosine_power: float,
+    space: CriticalSpace | None,
+    image: Tensor,
+    name: str,
+    tap: str,
+    settings: dict[str, Any],
+) -> Recovery:
+    """The answer for one image, whose sensitivity is known."""
+    alive = (~seen.dead()).nonzero()[:, 0]
+    if not len(alive):
+        raise RequestError(f"no feature of '{tap}' changes with this image, so nothing can be recovered from it")
+    some = seen.of(alive)
+    basis = None
+    if space is not None:
+        # What is left of C without the dead features, which it may or may not leave out by itself.
+        basis = torch.linalg.qr(space.basis[alive])[0] if len(alive) < len(seen.features) else space.basis
+        basis = basis[:, : len(alive)]
+    solution = solve(some.response, some.gram, cosine_power, basis)
+
+    def whole(vectors: Tensor) -> Tensor:
+        out = torch.zeros(*vectors.shape[:-1], len(seen.features), dtype=torch.float64)
+        out[..., alive] = vectors
+        return out
+
+    dead = sorted(set(range(len(seen.features))) - set(alive.tolist()))
+    return Recovery(
+        image=image,
+        name=name,
+        tap=tap,
+        objective=whole(solution.best[0]),
+        response=seen.response[0],
+        singular_values=solution.singular_values[0],
+        candidates=whole(solution.objectives[0, :_CANDIDATES]),
+        features=seen.features,
+        dead=seen.features[dead].tolist(),
+        is_plane=bool(solution.is_plane[0]),
+        settings=settings,
+    )

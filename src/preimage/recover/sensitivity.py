@@ -1,0 +1,195 @@
+"""What a layer's features answer to an image, and how that changes with the image's parameters (SPEC I6, I.4-4, I.4-5).
+
+The Jacobian Dy, [features, parameters], is computed row by row, a few rows at a time, and multiplied with itself at
+once: all that inverse feature visualization asks of it is Dy Dy^T. Where even that takes more memory than is allowed,
+rows are computed again for each block of rows that fits, and the Jacobian is never there as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from preimage.errors import RequestError
+from preimage.network import Network, Place, smoothed
+from preimage.network.smoothing import WIDTH
+from preimage.objectives.directions import Aggregate, aggregated, has_maxima, maxima_width
+from preimage.parametrizations import Parametrization
+
+MEMORY = 2 * 2**30
+"""Bytes that Jacobians may take, unless one says."""
+MOST_BLOCKS = 32
+"""Into how many blocks of rows a Jacobian is cut at most: b blocks take (b + 1) / 2 times as long as one."""
+_AT_ONCE = 2**17
+"""Numbers in the gradients that are computed together: small pictures many rows at a time, since there the overhead of
+a pass counts, and large ones one by one (`make bench-recover`)."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """response: y of each image, float64 [N, features], on the CPU. gram: Dy Dy^T, [N, features, features]. features:
+    which channels of the tap these are, [features]. parameters: n_p. blocks: how many times each Jacobian was cut."""
+
+    response: Tensor
+    gram: Tensor
+    features: Tensor
+    parameters: int
+    blocks: int = 1
+
+    def __len__(self) -> int:
+        return len(self.response)
+
+    def of(self, features: Tensor | Sequence[int] | slice) -> Sensitivity:
+        """The same for some of the features, by their position in `features`."""
+        rows = torch.arange(len(self.features))[features]
+        return replace(
+            self,
+            response=self.response[:, rows],
+            gram=self.gram[:, rows[:, None], rows],
+            features=self.features[rows],
+        )
+
+    def dead(self, share: float = 1e-8) -> Tensor:
+        """Which features change with no image, bool [features]: the length of their row of Dy is at most this share of
+        the longest row, for every image."""
+        lengths = self.gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+        return (lengths <= share * lengths.amax(1, keepdim=True)).all(0)
+
+
+def sensitivity(
+    network: Network,
+    parameters: Tensor,
+    at: str | Place,
+    parametrization: Parametrization,
+    *,
+    aggregate: Aggregate = "max-mean",
+    features: Sequence[int] | None = None,
+    smoothing: float | None = WIDTH,
+    memory: int = MEMORY,
+    average: bool = False,
+) -> Sensitivity:
+    """Response and Gram matrix of a tap's features for some images.
+
+    parameters: v of each image, [N, ...]; what v stands for is `parametrization`.
+    at: a tap; one that ends in a ReLU is taken before it, unless the place says otherwise.
+    aggregate: how a map becomes one number per feature. features: which channels; default: all.
+    smoothing: how wide the network's kinks are made, as a share of the mean size of a layer's output on each image;
+        None: not at all. It should be what the images were made with (the recipe `plain`: 0.01).
+    memory: bytes that Jacobians may take.
+    average: the images are steps of one ascent, and the mean over them is what is stationary: gives response and Gram
+        matrix of the mean response and the mean Jacobian, [1, ...].
+
+    Raises `RequestError` if one row of the Jacobian takes more than `memory`, for channels that the tap does not have,
+    for a network in half precision, and for parameters of another shape than the parametrization's.
+    """
+    if tuple(parameters.shape[1:]) != parametrization.shape or not len(parameters):
+        raise RequestError(
+            f"{type(parametrization).__name__} has parameters {[*parametrization.shape]} for each image, not "
+            f"{list(parameters.shape[1:])}"
+        )
+    place = at if isinstance(at, Place) else Place(at)
+    channels = network.tap(place.tap).channels
+    wanted = torch.arange(channels) if features is None else torch.as_tensor(list(features))
+    if not len(wanted) or int(wanted.min()) < 0 or int(wanted.max()) >= channels:
+        raise RequestError(f"'{place.tap}' has features 0 to {channels - 1}, not {features}")
+    rows = _rows_that_fit(len(wanted), parameters[0].numel(), memory, place.tap, whole=average)
+    at_once = max(1, _AT_ONCE // parameters[0].numel())
+    together = (
+        1 if average or rows < len(wanted) else max(1, min(at_once, memory // (rows * 16 * parameters[0].numel())))
+    )
+    responses, grams = [], []
+    mean = torch.zeros(len(wanted), parameters[0].numel(), dtype=torch.float64) if average else None
+    with network.in_float64():
+        for some in torch.split(parameters.double(), together):
+            seen = _Seen(network, some.to(network.device), place, parametrization, aggregate, wanted, smoothing)
+            responses.append(seen.response)
+            if mean is None:
+                grams.append(_gram(seen, rows, max(1, at_once // len(some))))
+            else:
+                mean += seen.rows(slice(None), at_once)[0].cpu() / len(parameters)
+    response = torch.cat(responses)
+    if mean is None:
+        return Sensitivity(response, torch.cat(grams), wanted, parameters[0].numel(), -(-len(wanted) // rows))
+    return Sensitivity(response.mean(0, keepdim=True), (mean @ mean.mT)[None], wanted, parameters[0].numel())
+
+
+class _Seen:
+    """The answers to some images, and rows of their Jacobians."""
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Tensor,
+        place: Place,
+        parametrization: Parametrization,
+        aggregate: Aggregate,
+        features: Tensor,
+        smoothing: float | None,
+    ):
+        self._parameters = parameters.detach().requires_grad_(True)
+        with torch.enable_grad():
+            image = parametrization.image(self._parameters)
+            answering = network if smoothing is None else smoothed(network, image.detach(), [place], smoothing)
+            activation = answering.run(image, [place])[place]
+            width = None
+            if smoothing is not None and has_maxima(activation, aggregate):
+                width = torch.tensor([maxima_width(one, smoothing) for one in activation], device=activation.device)
+            self._answers = aggregated(activation, aggregate, width)[:, features.to(activation.device)]
+        self.response = self._answers.detach().cpu()
+
+    def rows(self, wanted: slice, at_once: int) -> Tensor:
+        """These rows of Dy, [N, rows, parameters], so many at a time."""
+        count, features = self._answers.shape
+        found = []
+        for some in torch.split(torch.arange(features)[wanted], at_once):
+            asked = torch.zeros(len(some), count, features, dtype=torch.float64, device=self._answers.device)
+            asked[torch.arange(len(some)), :, some] = 1.0  # (images do not see each other)
+            if len(some) == 1:
+                (gradient,) = torch.autograd.grad(self._answers, self._parameters, asked[0], retain_graph=True)
+                gradient = gradient[None]
+            else:
+                (gradient,) = torch.autograd.grad(
+                    self._answers, self._parameters, asked, retain_graph=True, is_grads_batched=True
+                )
+            found.append(gradient.flatten(2).transpose(0, 1))
+        return torch.cat(found, 1)
+
+
+def _gram(seen: _Seen, rows: int, at_once: int) -> Tensor:
+    count, features = seen.response.shape
+    gram = torch.empty(count, features, features, dtype=torch.float64)
+    blocks = [slice(first, min(first + rows, features)) for first in range(0, features, rows)]
+    for i, down in enumerate(blocks):
+        one = seen.rows(down, at_once)
+        gram[:, down, down] = (one @ one.mT).cpu()
+        for across in blocks[i + 1 :]:
+            product = (one @ seen.rows(across, at_once).mT).cpu()
+            gram[:, down, across], gram[:, across, down] = product, product.mT
+    return gram
+
+
+def _rows_that_fit(features: int, parameters: int, memory: int, tap: str, *, whole: bool) -> int:
+    """How many rows of one Jacobian are held at a time; those are computed into a list before they are one tensor."""
+    fit = memory // (16 * parameters)
+    if fit >= features:
+        return features
+    if whole:
+        raise RequestError(
+            f"the mean Jacobian of the {features} features of '{tap}' takes {_size(16 * features * parameters)}, but "
+            f"{_size(memory)} are allowed (memory=); {fit} features would fit"
+        )
+    if fit < 2 * features / MOST_BLOCKS:
+        least = 16 * parameters * -(-2 * features // MOST_BLOCKS)
+        raise RequestError(
+            f"the Jacobian of the {features} features of '{tap}' takes {_size(8 * features * parameters)}, and even in "
+            f"{MOST_BLOCKS} blocks {_size(least)}, but {_size(memory)} are allowed (memory=); {fit * MOST_BLOCKS // 2} "
+            "features would fit (features=), or a smaller image"
+        )
+    return fit // 2
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.3g} MiB"
