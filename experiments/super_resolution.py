@@ -50,6 +50,7 @@ class SRNet(nn.Module):
 
     Ten residual blocks at the low resolution; what they say is upscaled, folded into five maps, and added to the
     bilinearly upscaled input. Normals come out with lengths near 1, depth and mask near their ranges: see `finished`.
+    Where there is no surface, nothing is asked of normals and depth, and they are anything.
     """
 
     input_size = (SIDE, SIDE)
@@ -65,7 +66,10 @@ class SRNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.upscale(x) + self.fold(self.upscale(self.blocks(self.entry(x))))
+        # A ReLU counts as a layer's last one also through additions, and there are nothing but additions from the entry
+        # to the last block; the factor ends that, so that a block is asked for its sum and not for one without that ReLU.
+        deep = self.blocks(1 * self.entry(x))
+        return self.upscale(x) + self.fold(self.upscale(deep))
 
 
 def bilinear(maps: Tensor, factor: int = FACTOR) -> Tensor:

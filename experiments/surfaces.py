@@ -164,10 +164,14 @@ def shaded(maps: Tensor) -> Tensor:
 
 
 def as_picture(maps: Tensor) -> Tensor:
-    """Maps [N, 5, H, W] as a row of RGB pictures [N, 3, H, 4 W] in [0, 1]: shaded, normals, depth, mask."""
-    depth, mask = maps[:, 3:4], (maps[:, 4:] + 1) / 2
-    grey = [one.expand(-1, 3, -1, -1) for one in (shaded(maps), 1 - depth, mask)]
-    return torch.cat([grey[0], (maps[:, :3] + 1) / 2, *grey[1:]], 3).clamp(0, 1)
+    """Maps [N, 5, H, W] as a row of RGB pictures [N, 3, H, 4 W] in [0, 1]: shaded, normals, depth, mask.
+
+    Where the mask says that there is no surface, normals and depth are shown as background, whatever they are.
+    """
+    there = maps[:, 4:] > 0
+    nearness, mask = torch.where(there, 1 - maps[:, 3:4], 0.0), (maps[:, 4:] + 1) / 2
+    grey = [one.expand(-1, 3, -1, -1) for one in (shaded(maps), nearness, mask)]
+    return torch.cat([grey[0], torch.where(there, maps[:, :3] + 1, 1.0) / 2, *grey[1:]], 3).clamp(0, 1)
 
 
 def _log_uniform(generator: np.random.Generator, low: float, high: float, count: int | None = None) -> NDArray[Any]:

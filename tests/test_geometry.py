@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 import preimage as pi
 from preimage.errors import RequestError
+from preimage.optimization import LBFGS, Adam, Stage
 from preimage.parametrizations.geometry import Geometry, MaskKind
-from preimage.recipes import Recipe, find_recipe
+from preimage.recipes import Recipe
 
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -210,17 +210,17 @@ class Maps(nn.Module):
         return self.filters(self.same(x)).tanh()
 
 
-def geometry(mask: MaskKind, steps: int) -> Recipe:
-    plain = find_recipe("plain").stretched(steps)
-    return replace(
-        plain, parametrization=lambda channels, height, width, _: Geometry(channels, height, width, mask=mask)
+def geometry(mask: MaskKind) -> Recipe:
+    stages = Stage(30, Adam(0.05)), Stage(10, LBFGS())
+    return Recipe(
+        "geometry", "", "", lambda channels, height, width, _: Geometry(channels, height, width, mask=mask), stages
     )
 
 
 @pytest.mark.parametrize("mask", ["one", "free"])
 def test_images_are_made_and_handed_back_to_the_network(mask: MaskKind) -> None:
     network = pi.Network(Maps(), mean=MEAN, std=STD)
-    result = pi.maximize(network, "filters:0-3", recipe=geometry(mask, 40), progress=False)
+    result = pi.maximize(network, "filters:0-3", recipe=geometry(mask), progress=False)
     assert result.images.shape == (4, 5, 9, 8)
     assert result.images.min() >= 0 and result.images.max() <= 1
     with torch.no_grad():

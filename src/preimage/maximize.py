@@ -20,7 +20,7 @@ from preimage.objectives import EachItsOwn, Objective, resolve
 from preimage.optimization import Climb, Optimizer, Search, check_finite, climb, plain_scores, scaled, search_step_size
 from preimage.parametrizations import PHOTOGRAPHS, Parametrization, measured_colours
 from preimage.recipes import Recipe, find_recipe, with_weight_decay
-from preimage.result import Result
+from preimage.result import Making, Result
 
 BATCH = 16
 """How many images are optimised together unless one says."""
@@ -147,7 +147,7 @@ def maximize(
         said |= {"window": list(seen), "scored_at": list(scored)}
     if searches:
         said["step_sizes"] = [search.as_dict() for search in searches.values()]
-    return _gathered(network, members, climbs, said, scored)
+    return _gathered(network, members, climbs, said, scored, settings)
 
 
 def _searches(
@@ -212,12 +212,14 @@ def _gathered(
     climbs: Sequence[tuple[list[int], Climb]],
     settings: dict[str, object],
     scored: tuple[int, int],
+    recipe: Recipe,
 ) -> Result:
     """All batches in the order in which they were asked, with the plain score of each finished image.
 
     scored: the size at which the network is asked; where it takes its own size only, a larger canvas is resampled.
     """
     images: dict[int, Tensor] = {}
+    parameters: dict[int, Tensor] = {}
     scores: dict[int, float] = {}
     traces: dict[int, list[float]] = {}
     snapshots: dict[int, dict[int, Tensor]] = defaultdict(dict)
@@ -229,6 +231,7 @@ def _gathered(
         trace = torch.stack(reached.trace).T.tolist() if reached.trace else [[] for _ in indices]
         for position, index in enumerate(indices):
             images[index], scores[index], traces[index] = made[position].cpu(), float(score[position]), trace[position]
+            parameters[index] = reached.parameters[position].cpu()
             for steps, kept in reached.snapshots:
                 snapshots[steps][index] = kept[position]
     done = sorted(images)
@@ -245,4 +248,11 @@ def _gathered(
         ],
         interrupted=any(reached.interrupted for _, reached in climbs),
         asked=done,
+        made=Making(
+            network,
+            [members[i] for i in done],
+            climbs[0][1].parametrization,
+            torch.stack([parameters[i].to(parameters[done[0]].dtype) for i in done]),
+            recipe.stages,
+        ),
     )

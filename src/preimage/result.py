@@ -9,15 +9,33 @@ import json
 import math
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from preimage.images import to_pil, writable_folder, written_whole
+
+if TYPE_CHECKING:
+    from preimage.recover.audit import Audit
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a result has to remember to be audited: everything is as it was when the last step was done.
+
+    parameters: v of each image, [N, ...]. objectives: bound to the network. stages: of the recipe, as they were run.
+    """
+
+    network: Any
+    objectives: list[Any]
+    parametrization: Any
+    parameters: Tensor
+    stages: tuple[Any, ...]
 
 
 @dataclass
@@ -32,6 +50,7 @@ class Result:
     snapshots: (steps done, images [N, C, H, W]) where they were asked for.
     interrupted: whether Ctrl-C ended the run early; images are then what had been reached.
     asked: which of the objectives that were asked the images belong to, by number: all, unless it was interrupted.
+    made: how, in this very session; what `audit` needs besides. Not saved.
     """
 
     images: Tensor
@@ -42,6 +61,7 @@ class Result:
     snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
     interrupted: bool = False
     asked: list[int] = field(default_factory=list)
+    made: Making | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.asked = self.asked or list(range(len(self.objectives)))
@@ -50,6 +70,15 @@ class Result:
         count, _, height, width = self.images.shape
         some = ", ".join(self.objectives[:4]) + (", ..." if count > 4 else "")
         return f"Result({count} images of {height} x {width}: {some})"
+
+    def audit(self, images: Sequence[int] | None = None, **options: Any) -> list[Audit]:
+        """What each picture (or those by number) is the answer to, beside what was asked; see `preimage.recover.audit`.
+
+        Raises `RequestError` where that cannot be told.
+        """
+        from preimage.recover.audit import audit  # (the verbs stand above what they return)
+
+        return audit(self, images, **options)
 
     def as_dict(self) -> dict[str, Any]:
         """What `result.json` holds: plain JSON types, without the pictures."""

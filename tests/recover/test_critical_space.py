@@ -23,7 +23,9 @@ from preimage.recover.critical_space import (
     dead_features,
     median_angles,
 )
+from preimage.recover.principal_vectors import same_space
 from preimage.recover.solving import shrinking
+from preimage.recover.threshold_search import search
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -284,6 +286,15 @@ def test_bisection_finds_what_the_exact_search_finds(resolution: float | None) -
         assert degrees_apart(other.complement, vectors[:, :i]) < 1 if i else other.dimension == 60
 
 
+def test_bisection_stops_at_its_resolution_and_not_before() -> None:
+    samples = CoKernels(layered(0, 32, 12)[1])
+    tried = {resolution: list(search(samples, 1.0, 45, resolution)) for resolution in (0.0, 1e-2, 1 / 16)}
+    assert len(tried[0.0]) > len(tried[1e-2]) > len(tried[1 / 16])
+    for resolution, found in tried.items():
+        for (before, _, low), (after, high, _) in pairwise(found):
+            assert low <= high <= low * 10**resolution or same_space(before, after, 45)
+
+
 @few
 @given(seeds, st.integers(1, 5))
 def test_residual_is_the_share_of_the_spectral_norm(seed: int, missing: int) -> None:
@@ -374,6 +385,18 @@ def test_of_equal_spaces_the_larger_is_chosen() -> None:
     assert choose_space(spaces[:2], responses, grams, targets, 0)[0] == 1
     assert choose_space([spaces[2], *spaces], responses, grams, targets, 0)[0] == 0
     assert choose_space(spaces, responses, grams, targets, 0)[1].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize(("off", "dimension"), [(0.9, 4), (1.1, 3)])
+def test_a_degree_is_no_reason_to_leave_out_a_dimension(off: float, dimension: int) -> None:
+    """What the whole space recovers is so many degrees off, and exact without e_3."""
+    targets = torch.eye(4, dtype=torch.float64)[[0, 1, 0, 1, 0, 1]]
+    small = math.cos(math.radians(off)) * targets + math.sin(math.radians(off)) * canonical(4, 3).mT
+    grams = torch.eye(4, dtype=torch.float64) - small[:, :, None] * small[:, None, :]
+    spaces = [CriticalSpace.without(canonical(4, 3)), CriticalSpace.whole(4)]
+    index, medians = choose_space(spaces, targets + 0.5, grams, targets, 0)
+    assert medians.tolist() == pytest.approx([0, off], abs=1e-6)
+    assert spaces[index].dimension == dimension
 
 
 def test_medians_by_hand() -> None:

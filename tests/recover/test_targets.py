@@ -110,7 +110,9 @@ def test_any_sparseness_is_hit_from_anywhere_however_short_the_search(
 ) -> None:
     asked, start = torch.tensor(sparseness, dtype=torch.float64), drawn(seed, len(sparseness), features)
     before = start.clone()
-    check_targets(with_sparseness(7 * start, asked, iterations=iterations), asked)
+    found = with_sparseness(7 * start, asked, iterations=iterations)
+    check_targets(found, asked)
+    assert not ((found > 0) & (found < 9e-9)).any()  # powers near sparseness 1 leave 1e-100 and the like
     assert torch.equal(start, before)
 
 
@@ -152,6 +154,15 @@ def test_rows_that_have_their_sparseness_stay_and_do_not_hear_of_the_others() ->
     assert torch.allclose(found, alone, rtol=0, atol=1e-12)
 
 
+def test_the_search_leaves_rows_alone_once_they_are_near_enough() -> None:
+    start, asked = on_sphere(2, 200, 30), torch.rand(200, generator=torch.Generator().manual_seed(3)).double()
+    early, late = (curvilinear_search(start, asked, 1e-3, iterations) for iterations in (6, 100))
+    done = (hoyer(early) - asked).abs() < 1e-3
+    assert 50 < int(done.sum()) < 180
+    assert torch.equal(early[done], late[done])
+    assert ((hoyer(late) - asked).abs() < 1e-3).all()
+
+
 @few
 @given(seeds, st.integers(2, 40), st.floats(0.01, 0.99))
 def test_powers_are_powers(seed: int, features: int, sparseness: float) -> None:
@@ -186,6 +197,21 @@ def test_sparseness_of_targets_is_uniform_and_that_of_directions_is_not(features
 def test_half_of_all_directions_in_the_plane_lie_within_an_eighth_of_pi_of_a_diagonal() -> None:
     median = float(hoyer(on_sphere(6, 10_000, 2)).median())
     assert median == pytest.approx((1 - math.cos(math.pi / 8)) * math.sqrt(2) / (math.sqrt(2) - 1), abs=0.02)
+
+
+def test_targets_start_anywhere_on_the_sphere_alike() -> None:
+    """Told by the gaps between largest entries, whose ratio the search keeps: starts are normal, not from a cube."""
+
+    def gaps(vectors: Tensor) -> np.ndarray:
+        first, second, third = vectors.topk(3)[0].T
+        return ((first - second) / (first - third)).numpy()
+
+    found = gaps(sample_targets(3000, 10, torch.Generator().manual_seed(8)))
+    random = np.random.default_rng(9)
+    asked = torch.tensor(random.random(3000))
+    normal, cube = (torch.tensor(start) for start in (random.normal(size=(3000, 10)), random.random((3000, 10))))
+    assert stats.ks_2samp(found, gaps(with_sparseness(normal, asked))).pvalue > 0.05
+    assert stats.ks_2samp(found, gaps(with_sparseness(cube, asked))).pvalue < 1e-10
 
 
 @pytest.mark.parametrize("features", [2, 100])

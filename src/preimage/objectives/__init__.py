@@ -1,7 +1,15 @@
 """What is asked of a network: objects that score activations, and the strings that name them."""
 
 from preimage.objectives.classes import Label, find_label, label, log_probabilities, probabilities
-from preimage.objectives.directions import Aggregate, Direction, aggregated, direction, floored_cosines
+from preimage.objectives.directions import (
+    Aggregate,
+    Direction,
+    aggregated,
+    as_directions,
+    direction,
+    floored_cosines,
+    floored_directions,
+)
 from preimage.objectives.features import Distance, Features, features, features_of_each
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
 from preimage.objectives.sequence import InSequence, in_sequence, residual
@@ -26,6 +34,7 @@ __all__ = [
     "Unit",
     "WeightedSum",
     "aggregated",
+    "as_directions",
     "channel",
     "direction",
     "each_view",
@@ -33,6 +42,7 @@ __all__ = [
     "features_of_each",
     "find_label",
     "floored_cosines",
+    "floored_directions",
     "in_sequence",
     "label",
     "log_probabilities",

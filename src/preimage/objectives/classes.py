@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -21,13 +21,15 @@ class Label(Objective):
     """A class of the network. The three kinds have the gradients of paper 3, Table S2 (SPEC P2): that of the logit
     l_i; of s_i, the softmax; and of log s_i = l_i - log sum_j exp(l_j).
 
-    Where the scores have positions (a segmentation), the mean over them is taken.
+    Where the scores have positions (a segmentation), the mean over them is taken. `classes`: how many there are, once
+    it is bound.
     """
 
     label: int | str
     kind: Kind = "logit"
     name: str | None = None
     place: Place = _LOGITS
+    classes: int | None = field(default=None, compare=False)
 
     def places(self) -> frozenset[Place]:
         return frozenset({self.place})
@@ -47,7 +49,8 @@ class Label(Objective):
         if not 0 <= index < tap.channels:
             raise RequestError(f"{network.name} has classes 0 to {tap.channels - 1}, not {index}")
         name = network.labels[index] if network.labels and index < len(network.labels) else None
-        return replace(self, label=index, name=name, place=Place(tap.name, after_relu=True))
+        place = Place(tap.name, after_relu=True)
+        return replace(self, label=index, name=name, place=place, classes=tap.channels)
 
     def __str__(self) -> str:
         return f"{_PREFIX[self.kind]}:{self.label}" + (f" ({self.name})" if self.name else "")

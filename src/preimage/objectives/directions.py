@@ -12,8 +12,9 @@ from torch import Tensor
 
 from preimage.errors import RequestError
 from preimage.network import Network, Place, smooth_max_pool
+from preimage.objectives.classes import Label
 from preimage.objectives.objective import Activations, Objective
-from preimage.objectives.units import flat_position
+from preimage.objectives.units import Channel, flat_position
 
 Aggregate = Literal["max-mean", "mean", "centre"]
 
@@ -138,6 +139,31 @@ def floored_cosines(objective: Objective) -> Objective:
         return replace(leaf, floor=0.1) if isinstance(leaf, Direction) and leaf.floor is None else leaf
 
     return objective.each(change)
+
+
+def as_directions(objective: Objective) -> Objective:
+    """The same question as paper 1 asks it: of a channel or a class logit the direction e_i, S = y_i (y_i / |y|)^2 for
+    the layer's means of maxima y, so that the feature is to stand out and not only to be strong."""
+
+    def change(leaf: Objective) -> Objective:
+        if isinstance(leaf, Channel):
+            index, count = leaf.index, leaf.channels
+        elif isinstance(leaf, Label) and leaf.kind == "logit" and isinstance(leaf.label, int):
+            index, count = leaf.label, leaf.classes
+        else:
+            return leaf
+        if count is None:
+            raise RequestError(f"{leaf} is asked as a direction once it is bound to a network")
+        vector = torch.zeros(count)
+        vector[index] = 1
+        return Direction(leaf.place, vector)
+
+    return objective.each(change)
+
+
+def floored_directions(objective: Objective) -> Objective:
+    """`as_directions` with `floored_cosines`."""
+    return floored_cosines(as_directions(objective))
 
 
 def aggregated(activation: Tensor, aggregate: Aggregate, width: Tensor | float | None = None) -> Tensor:

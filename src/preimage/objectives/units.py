@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -16,10 +16,11 @@ CENTRE = "centre"
 
 @dataclass(frozen=True, repr=False)
 class Channel(Objective):
-    """The mean of one channel over all its positions."""
+    """The mean of one channel over all its positions. `channels`: how many the layer has, once it is bound."""
 
     place: Place
     index: int
+    channels: int | None = field(default=None, compare=False)
 
     def places(self) -> frozenset[Place]:
         return frozenset({self.place})
@@ -29,8 +30,7 @@ class Channel(Objective):
         return values if values.ndim == 1 else values.flatten(1).mean(1)
 
     def bind(self, network: Network) -> Channel:
-        check_channel(network, self.place.tap, self.index)
-        return self
+        return replace(self, channels=check_channel(network, self.place.tap, self.index).channels)
 
     def __str__(self) -> str:
         return f"{self.place}:{self.index}"

@@ -1,6 +1,7 @@
 """Inverse feature visualization: from an image back to the objective that it is the answer to (paper 1)."""
 
 from preimage.recover.angles import angle, contributions, fraction_inside, projected_angle, projected_target
+from preimage.recover.audit import Audit, audit
 from preimage.recover.critical_space import CriticalSpace, choose_space, critical_spaces, dead_features
 from preimage.recover.recovering import recover
 from preimage.recover.recovery import Recoveries, Recovery
@@ -9,12 +10,14 @@ from preimage.recover.solving import Solution, solve
 from preimage.recover.targets import hoyer, sample_targets
 
 __all__ = [
+    "Audit",
     "CriticalSpace",
     "Recoveries",
     "Recovery",
     "Sensitivity",
     "Solution",
     "angle",
+    "audit",
     "choose_space",
     "contributions",
     "critical_spaces",

@@ -144,20 +144,25 @@ def recovered(
 
     def whole(vectors: Tensor) -> Tensor:
         out = torch.zeros(*vectors.shape[:-1], len(seen.features), dtype=torch.float64)
-        out[..., alive] = vectors
-        return out
+        out[..., alive] = vectors[..., : len(alive)]
+        unit: Tensor = out / out.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+        return unit
+
+    best = solution.best[0]
+    share = float(best[: len(alive)].norm().clamp_min(1e-300))
 
     dead = sorted(set(range(len(seen.features))) - set(alive.tolist()))
     return Recovery(
         image=image,
         name=name,
         tap=tap,
-        objective=whole(solution.best[0]),
-        response=seen.response[0],
+        objective=whole(best),
+        response=seen.response[0, : len(seen.features)],
         singular_values=solution.singular_values[0],
         candidates=whole(solution.objectives[0, :_CANDIDATES]),
         features=seen.features,
         dead=seen.features[dead].tolist(),
         is_plane=bool(solution.is_plane[0]),
+        known=(best[len(alive) :] / share).tolist(),
         settings=settings,
     )

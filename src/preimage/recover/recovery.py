@@ -38,7 +38,8 @@ class Recovery:
     features: the channels of the tap that these vectors consist of, int64 [features]. dead: those among them that no
         image can change, taken out before (zero in every vector).
     is_plane: whether the two smallest singular values are equal, so that any mixture of the first two candidates is as
-        good an answer. interrupted, settings: as in `Result`.
+        good an answer. known: the coefficients of what was optimised besides, beside the objective's unit length
+        (`preimage.recover.audit`). settings: as in `Result`.
     """
 
     image: Tensor
@@ -51,6 +52,7 @@ class Recovery:
     features: Tensor
     dead: list[int]
     is_plane: bool
+    known: list[float] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -18,6 +18,8 @@ from preimage.network import Network, Place, smoothed
 from preimage.network.smoothing import WIDTH
 from preimage.objectives.directions import Aggregate, aggregated, has_maxima, maxima_width
 from preimage.parametrizations import Parametrization
+from preimage.priors import Kernel
+from preimage.transforms import View
 
 MEMORY = 2 * 2**30
 """Bytes that Jacobians may take, unless one says."""
@@ -31,31 +33,37 @@ a pass counts, and large ones one by one (`make bench-recover`)."""
 @dataclass(frozen=True)
 class Sensitivity:
     """response: y of each image, float64 [N, features], on the CPU. gram: Dy Dy^T, [N, features, features]. features:
-    which channels of the tap these are, [features]. parameters: n_p. blocks: how many times each Jacobian was cut."""
+    which channels of the tap these are, [features]. parameters: n_p. blocks: how many times each Jacobian was cut.
+
+    known: how many further rows and columns of `gram` (and zeros of `response`) come after those of the features: terms
+    of the objective that do not depend on what is asked of the network.
+    """
 
     response: Tensor
     gram: Tensor
     features: Tensor
     parameters: int
     blocks: int = 1
+    known: int = 0
 
     def __len__(self) -> int:
         return len(self.response)
 
     def of(self, features: Tensor | Sequence[int] | slice) -> Sensitivity:
         """The same for some of the features, by their position in `features`."""
-        rows = torch.arange(len(self.features))[features]
+        chosen = torch.arange(len(self.features))[features]
+        rows = torch.cat([chosen, torch.arange(self.known) + len(self.features)])
         return replace(
             self,
             response=self.response[:, rows],
             gram=self.gram[:, rows[:, None], rows],
-            features=self.features[rows],
+            features=self.features[chosen],
         )
 
     def dead(self, share: float = 1e-8) -> Tensor:
         """Which features change with no image, bool [features]: the length of their row of Dy is at most this share of
         the longest row, for every image."""
-        lengths = self.gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+        lengths = self.gram.diagonal(dim1=1, dim2=2)[:, : len(self.features)].clamp_min(0).sqrt()
         return (lengths <= share * lengths.amax(1, keepdim=True)).all(0)
 
 
@@ -70,6 +78,9 @@ def sensitivity(
     smoothing: float | None = WIDTH,
     memory: int = MEMORY,
     average: bool = False,
+    views: Sequence[View] = (),
+    update_kernels: Sequence[Kernel] = (),
+    known: Tensor | None = None,
 ) -> Sensitivity:
     """Response and Gram matrix of a tap's features for some images.
 
@@ -81,6 +92,10 @@ def sensitivity(
     memory: bytes that Jacobians may take.
     average: the images are steps of one ascent, and the mean over them is what is stationary: gives response and Gram
         matrix of the mean response and the mean Jacobian, [1, ...].
+    views: the network sees the images under each of these, and response and Jacobian are means over them: of images
+        that were made under random transforms. update_kernels: rows of the Jacobian are filtered by these in turn.
+    known: gradients of further terms by the parameters, [N, terms, *shape]: each becomes one more row, scaled to the
+        median length of the features' rows (so that their coefficients are of one size).
 
     Raises `RequestError` if one row of the Jacobian takes more than `memory`, for channels that the tap does not have,
     for a network in half precision, and for parameters of another shape than the parametrization's.
@@ -100,19 +115,26 @@ def sensitivity(
     together = (
         1 if average or rows < len(wanted) else max(1, min(at_once, memory // (rows * 16 * parameters[0].numel())))
     )
-    responses, grams = [], []
+    responses: list[Tensor] = []
+    grams: list[Tensor] = []
     mean = torch.zeros(len(wanted), parameters[0].numel(), dtype=torch.float64) if average else None
     with network.in_float64():
         for some in torch.split(parameters.double(), together):
-            seen = _Seen(network, some.to(network.device), place, parametrization, aggregate, wanted, smoothing)
+            v = some.to(network.device)
+            seen = _Seen(network, v, place, parametrization, aggregate, wanted, smoothing, views, update_kernels)
             responses.append(seen.response)
             if mean is None:
-                grams.append(_gram(seen, rows, max(1, at_once // len(some))))
+                done = sum(len(gram) for gram in grams)
+                beside = None if known is None else known[done : done + len(some)].flatten(2).to(v)
+                grams.append(_gram(seen, rows, max(1, at_once // len(some)), beside))
             else:
                 mean += seen.rows(slice(None), at_once)[0].cpu() / len(parameters)
     response = torch.cat(responses)
     if mean is None:
-        return Sensitivity(response, torch.cat(grams), wanted, parameters[0].numel(), -(-len(wanted) // rows))
+        terms = 0 if known is None else known.shape[1]
+        response = torch.cat([response, response.new_zeros(len(response), terms)], 1)
+        blocks = -(-len(wanted) // rows)
+        return Sensitivity(response, torch.cat(grams), wanted, parameters[0].numel(), blocks, terms)
     return Sensitivity(response.mean(0, keepdim=True), (mean @ mean.mT)[None], wanted, parameters[0].numel())
 
 
@@ -128,16 +150,23 @@ class _Seen:
         aggregate: Aggregate,
         features: Tensor,
         smoothing: float | None,
+        views: Sequence[View],
+        update_kernels: Sequence[Kernel],
     ):
         self._parameters = parameters.detach().requires_grad_(True)
-        with torch.enable_grad():
-            image = parametrization.image(self._parameters)
+        self._kernels = update_kernels
+
+        def answers(image: Tensor) -> Tensor:
             answering = network if smoothing is None else smoothed(network, image.detach(), [place], smoothing)
             activation = answering.run(image, [place])[place]
             width = None
             if smoothing is not None and has_maxima(activation, aggregate):
                 width = torch.tensor([maxima_width(one, smoothing) for one in activation], device=activation.device)
-            self._answers = aggregated(activation, aggregate, width)[:, features.to(activation.device)]
+            return aggregated(activation, aggregate, width)[:, features.to(activation.device)]
+
+        with torch.enable_grad():
+            image = parametrization.image(self._parameters)
+            self._answers = torch.stack([answers(view(image)) for view in views or [lambda one: one]]).mean(0)
         self.response = self._answers.detach().cpu()
 
     def rows(self, wanted: slice, at_once: int) -> Tensor:
@@ -154,20 +183,33 @@ class _Seen:
                 (gradient,) = torch.autograd.grad(
                     self._answers, self._parameters, asked, retain_graph=True, is_grads_batched=True
                 )
+            for kernel in self._kernels:
+                gradient = kernel(gradient.flatten(0, 1)).view_as(gradient)
             found.append(gradient.flatten(2).transpose(0, 1))
         return torch.cat(found, 1)
 
 
-def _gram(seen: _Seen, rows: int, at_once: int) -> Tensor:
+def _gram(seen: _Seen, rows: int, at_once: int, known: Tensor | None) -> Tensor:
     count, features = seen.response.shape
-    gram = torch.empty(count, features, features, dtype=torch.float64)
+    terms = 0 if known is None else known.shape[1]
+    gram = torch.empty(count, features + terms, features + terms, dtype=torch.float64)
     blocks = [slice(first, min(first + rows, features)) for first in range(0, features, rows)]
     for i, down in enumerate(blocks):
         one = seen.rows(down, at_once)
         gram[:, down, down] = (one @ one.mT).cpu()
+        if known is not None:
+            product = (one @ known.mT).cpu()
+            gram[:, down, features:], gram[:, features:, down] = product, product.mT
         for across in blocks[i + 1 :]:
             product = (one @ seen.rows(across, at_once).mT).cpu()
             gram[:, down, across], gram[:, across, down] = product, product.mT
+    if known is not None:
+        gram[:, features:, features:] = (known @ known.mT).cpu()
+        lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+        usual = lengths[:, :features].median(1, keepdim=True).values
+        scale = torch.ones_like(lengths)
+        scale[:, features:] = usual / lengths[:, features:].clamp_min(1e-300)
+        gram = scale[:, :, None] * gram * scale[:, None, :]
     return gram
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from preimage.errors import RequestError
 
 NEARLY_EQUAL = 1e-12
-"""Two smallest eigenvalues that are no further apart, as a share of the larger: the answer is a plane (SPEC I.4-6)."""
+"""Two smallest eigenvalues that are no further apart than this share of the largest, where rounding decides: the answer
+is a plane (SPEC I.4-6)."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Solution:
         """Whether the two smallest singular values cannot be told apart, so that only a plane is known; bool [N]."""
         if self.singular_values.shape[1] < 2:
             return torch.zeros(len(self.singular_values), dtype=torch.bool)
-        smallest, second = self.singular_values[:, 0].square(), self.singular_values[:, 1].square()
-        return second - smallest <= NEARLY_EQUAL * second
+        eigenvalues = self.singular_values.square()
+        return eigenvalues[:, 1] - eigenvalues[:, 0] <= NEARLY_EQUAL * eigenvalues[:, -1]
 
 
 def shrinking(response: Tensor, cosine_power: float) -> Tensor:
@@ -73,7 +74,8 @@ def solve(response: Tensor, gram: Tensor, cosine_power: float = 2.0, space: Tens
     response: y, float64 [N, features]. gram: Dy Dy^T, float64 [N, features, features]. cosine_power: k.
     space: an orthonormal basis of C, [features, c]; None: no constraint.
 
-    Raises `RequestError` for other precision or shapes, and for a response of zeros, which has no direction.
+    Raises `RequestError` for other precision or shapes, numbers that are not finite, a space whose basis is none, and a
+    response of zeros, which has no direction.
     """
     features = response.shape[-1]
     if response.dtype != torch.float64 or gram.dtype != torch.float64:
@@ -87,12 +89,23 @@ def solve(response: Tensor, gram: Tensor, cosine_power: float = 2.0, space: Tens
         raise RequestError(
             f"a critical space of {features} features has a basis [{features}, c], not {list(space.shape)}"
         )
+    if not (response.isfinite().all() and gram.isfinite().all() and 0 <= cosine_power < float("inf")):
+        raise RequestError("responses, Jacobians and the cosine's power have to be finite, and the power not negative")
+    if space is not None and not _is_basis(space):
+        raise RequestError("a critical space is given by orthonormal columns in float64, at least one")
     allowed = admissible(response, cosine_power, space)
     reduced = allowed.mT @ shrinking(response, cosine_power)
     eigenvalues, vectors = torch.linalg.eigh(reduced @ gram @ reduced.mT)
     found = (allowed @ vectors).mT
     positive = torch.where((found * response[:, None]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
     return Solution(found * positive, eigenvalues.clamp_min(0).sqrt())
+
+
+def _is_basis(space: Tensor) -> bool:
+    if space.dtype != torch.float64 or not 0 < space.shape[1] <= space.shape[0]:
+        return False
+    eye = torch.eye(space.shape[1], dtype=space.dtype, device=space.device)
+    return torch.allclose(space.mT @ space, eye, atol=1e-8)
 
 
 def _unit(response: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from preimage.cli.commands.explain import explain
 from preimage.cli.commands.invert import invert
 from preimage.cli.commands.listing import measures, methods, recipes, taps
 from preimage.cli.commands.maximize import maximize
+from preimage.cli.commands.recover import recover
 from preimage.cli.commands.report import report
 
 app = typer.Typer(
@@ -17,7 +18,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (taps, recipes, methods, measures, maximize, invert, explain, evaluate, report):
+for command in (taps, recipes, methods, measures, maximize, invert, explain, recover, evaluate, report):
     app.command()(command)
 
-__all__ = ["app", "evaluate", "explain", "invert", "maximize", "measures", "methods", "recipes", "report", "taps"]
+__all__ = [
+    "app",
+    "evaluate",
+    "explain",
+    "invert",
+    "maximize",
+    "measures",
+    "methods",
+    "recipes",
+    "recover",
+    "report",
+    "taps",
+]

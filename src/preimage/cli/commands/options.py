@@ -9,7 +9,7 @@ import typer
 
 Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="'bundled', 'FILE.py:FACTORY', 'torchvision:NAME' or 'timm:NAME'."),
+    typer.Argument(metavar="MODEL", help="'bundled', 'cifar10', 'FILE.py:FACTORY', 'torchvision:NAME' or 'timm:NAME'."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to; made if needed.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. 'cuda'. Default: the CPU.")]
