@@ -66,8 +66,8 @@ class SRNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # A ReLU counts as a layer's last one also through additions, and there are nothing but additions from the entry
-        # to the last block; the factor ends that, so that a block is asked for its sum and not for one without that ReLU.
+        # A tap's last ReLU is looked for through additions too, and from the entry to the last block there is nothing
+        # else. The factor ends that: a block is asked for its sum, and not for what that were without the entry's ReLU.
         deep = self.blocks(1 * self.entry(x))
         return self.upscale(x) + self.fold(self.upscale(deep))
 

@@ -85,20 +85,48 @@ def smooth_max_pool(
 ) -> Tensor:
     """w logsumexp(x / w) over windows of [N, C, H, W], as `F.max_pool2d` places them; `width` broadcasts with x."""
     options = (tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), ceil_mode)
-    highest = F.max_pool2d(value.detach(), *options)
+    with torch.no_grad():
+        highest = F.max_pool2d(value, *options)
     rows, columns = highest.shape[-2:]
     reach = [
         (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip((rows, columns), stride, dilation, kernel, strict=True)
     ]
-    beyond = [max(0, r - size - p) for r, size, p in zip(reach, value.shape[-2:], padding, strict=True)]
-    value = F.pad(value, (padding[1], beyond[1], padding[0], beyond[0]), value=-torch.inf)
-    total = torch.zeros_like(highest)
-    for i in range(0, kernel[0] * dilation[0], dilation[0]):
-        for j in range(0, kernel[1] * dilation[1], dilation[1]):
-            down = slice(i, i + (rows - 1) * stride[0] + 1, stride[0])
-            right = slice(j, j + (columns - 1) * stride[1] + 1, stride[1])
-            total = total + ((value[..., down, right] - highest) / width).exp()
-    return highest + width * total.log()
+    below, right = (max(0, r - size - p) for r, size, p in zip(reach, value.shape[-2:], padding, strict=True))
+    # Cut to what windows reach, so that they can be unfolded and folded.
+    padded = F.pad(value, (padding[1], right, padding[0], below), value=-torch.inf)[..., : reach[0], : reach[1]]
+    return _SoftMaximum.apply(padded, highest, torch.as_tensor(width), tuple(kernel), tuple(stride), tuple(dilation))
+
+
+class _SoftMaximum(torch.autograd.Function):
+    """w logsumexp(x / w) over windows; what goes back are the windows' softmax weights, which are computed once."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        padded: Tensor,
+        highest: Tensor,
+        width: Tensor,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> Tensor:
+        count, channels, rows, columns = highest.shape
+        windows = F.unfold(padded, kernel, dilation, 0, stride)
+        windows = windows.view(count, channels, kernel[0] * kernel[1], rows, columns)
+        weights = ((windows - highest[:, :, None]) / width.unsqueeze(-1)).exp_()
+        total = weights.sum(2)
+        context.save_for_backward(weights.div_(total[:, :, None]))
+        context.shapes = padded.shape[-2:], kernel, stride, dilation
+        return highest + width * total.log()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (weights,) = context.saved_tensors
+        size, kernel, stride, dilation = context.shapes
+        share = weights * gradients[0].unsqueeze(2)
+        count, channels, positions, rows, columns = share.shape
+        share = share.reshape(count, channels * positions, rows * columns)
+        return F.fold(share, size, kernel, dilation, 0, stride), None, None, None, None, None
 
 
 class _Kinks(TorchFunctionMode):
@@ -189,7 +217,12 @@ def _rectified(value: Tensor, width: Tensor, name: str, args: tuple[Any, ...], k
 
 
 def _above(value: Tensor, width: Tensor) -> Tensor:
-    return width * F.softplus(value / width, threshold=40)
+    with torch.no_grad():
+        scaled = value / width
+        above, slope = width * F.softplus(scaled, threshold=40), torch.sigmoid(scaled)
+    # The slope is computed once, however often gradients go back through it; the bracket is zero.
+    out: Tensor = above + slope * (value - value.detach())
+    return out
 
 
 def _pooled(value: Tensor, width: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -1,7 +1,8 @@
-"""Parameters -> image: pixels, sigmoid pixels, Fourier coefficients, masks; and the colours of photographs."""
+"""Parameters -> image: pixels, sigmoid pixels, Fourier coefficients, geometry, masks; and the colours of photographs."""
 
 from preimage.parametrizations.colour import PHOTOGRAPHS, measured_colours
 from preimage.parametrizations.fourier import Fourier
+from preimage.parametrizations.geometry import Geometry
 from preimage.parametrizations.mask import MaskOver
 from preimage.parametrizations.parametrization import Parametrization
 from preimage.parametrizations.pixels import Pixels, SigmoidPixels
@@ -10,6 +11,7 @@ from preimage.parametrizations.smooth_mask import SmoothMaskOver
 __all__ = [
     "PHOTOGRAPHS",
     "Fourier",
+    "Geometry",
     "MaskOver",
     "Parametrization",
     "Pixels",
