@@ -13,7 +13,7 @@ import torch
 
 from inverse_runs import Run, made
 
-GN = Run("squeezenet", "features.12", 512, "max-mean", 2, "rgb", 96, 32, 32)
+GN = Run("resnet50", "layer2.0", 512, "max-mean", 2, "rgb", 64, 24, 24)
 RUNS = {"E1": [GN]}
 
 

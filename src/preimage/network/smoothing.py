@@ -94,7 +94,8 @@ def smooth_max_pool(
     below, right = (max(0, r - size - p) for r, size, p in zip(reach, value.shape[-2:], padding, strict=True))
     # Cut to what windows reach, so that they can be unfolded and folded.
     padded = F.pad(value, (padding[1], right, padding[0], below), value=-torch.inf)[..., : reach[0], : reach[1]]
-    return _SoftMaximum.apply(padded, highest, torch.as_tensor(width), tuple(kernel), tuple(stride), tuple(dilation))
+    apply: Callable[..., Tensor] = _SoftMaximum.apply
+    return apply(padded, highest, torch.as_tensor(width), tuple(kernel), tuple(stride), tuple(dilation))
 
 
 class _SoftMaximum(torch.autograd.Function):

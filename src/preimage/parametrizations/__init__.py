@@ -1,4 +1,4 @@
-"""Parameters -> image: pixels, sigmoid pixels, Fourier coefficients, geometry, masks; and the colours of photographs."""
+"""Parameters -> image: pixels, sigmoids, Fourier coefficients, geometry, masks; and the colours of photographs."""
 
 from preimage.parametrizations.colour import PHOTOGRAPHS, measured_colours
 from preimage.parametrizations.fourier import Fourier
