@@ -163,8 +163,7 @@ def test_a_jacobian_in_blocks_is_the_same(rows: int, count: int) -> None:
     assert whole.blocks == 1
     assert found.blocks == math.ceil(FEATURES / (rows // 2))
     torch.testing.assert_close(found.gram, whole.gram, rtol=1e-10, atol=1e-16)
-    assert torch.equal(found.response, whole.response)
-    assert torch.equal(found.gram, found.gram.mT)
+    torch.testing.assert_close(found.response, whole.response, rtol=1e-12, atol=1e-15)
 
 
 def many(features: int) -> Network:
@@ -263,7 +262,7 @@ def test_a_mean_jacobian_that_does_not_fit_is_refused() -> None:
 def test_views_are_averaged_and_kernels_applied() -> None:
     network, v = classifier(), drawn(6)
     shifts = [lambda x: x, lambda x: x.roll(1, 2), lambda x: x.roll(2, 3).flip(3)]
-    kernel = Gaussian(3)
+    kernel = Gaussian(5)
     found = sensitivity(network, v, "3", KIND, smoothing=None, views=shifts, update_kernels=[kernel])
 
     def answer(parameters: Tensor) -> Tensor:
@@ -309,7 +308,8 @@ def test_features_that_no_image_changes_are_dead() -> None:
     found = sensitivity(network, drawn(7, 2), "3", KIND)
     assert found.dead().tolist() == [i in (2, 4) for i in range(FEATURES)]
     assert found.dead(0.0).tolist() == [i == 2 for i in range(FEATURES)]
-    assert found.response[:, 4] == pytest.approx(1.0)
+    exact = sensitivity(network, drawn(7, 2), "3", KIND, smoothing=None)
+    assert exact.response[:, 4].tolist() == pytest.approx([1.0, 1.0])
     assert found.of([0, 2]).dead().tolist() == [False, True]
 
 

@@ -11,8 +11,8 @@ from preimage.recover.solving import Solution, admissible, shrinking, stretching
 def angle(a: Tensor, b: Tensor) -> Tensor:
     """Degrees between lines, 0 to 90: min(acos(a^T b), acos(-a^T b)); [..., features] each, of any length.
 
-    NaN where one of them is zero. By the lengths of the sum and the difference of unit vectors, which keeps small angles
-    exact where acos does not.
+    NaN where one of them is zero. By the lengths of sum and difference of unit vectors, which keeps small angles exact
+    where acos does not.
     """
     a, b = (one / one.norm(dim=-1, keepdim=True) for one in (a, b))
     apart, along = (a - b).norm(dim=-1), (a + b).norm(dim=-1)

@@ -23,6 +23,21 @@ _FAINT = 0.01
 
 
 @dataclass
+class Audited:
+    """What a picture is the answer to (`Result.audit`), for recipes of which that can be told.
+
+    spectrum: SVG path of the singular values. smallest: the first of them, as shares of the largest. candidates: what
+    else the picture could be the answer to. numbers: what `result.json` says of it.
+    """
+
+    says: str
+    spectrum: str
+    smallest: str
+    candidates: str
+    numbers: dict[str, Any]
+
+
+@dataclass
 class Picture:
     """One picture on the page, with all that is said about it."""
 
@@ -36,6 +51,7 @@ class Picture:
     receptive_field: str
     stride: str
     settings: str
+    audit: Audited | None = None
 
 
 @dataclass
@@ -152,7 +168,15 @@ class PictureMaker:
             return []
         result = maximize(self._network, asked, window=size, **self._options)
         self.interrupted = result.interrupted
-        return [self._picture(result, i, tap, prefix) for i in range(len(result.objectives))]
+        pictures = [self._picture(result, i, tap, prefix) for i in range(len(result.objectives))]
+        made = result.made
+        if made is not None and made.stages[-1].smoothing is not None and not self.interrupted:
+            try:
+                for i, picture in enumerate(pictures):
+                    picture.audit = _audited(result, i)
+            except KeyboardInterrupt:
+                self.interrupted = True
+        return pictures
 
     def _picture(self, result: Result, index: int, tap: Tap, prefix: str) -> Picture:
         name = f"images/{prefix}-{result.file_names()[index].partition('-')[2]}"
@@ -176,6 +200,24 @@ class PictureMaker:
     def _write(self, image: Tensor, name: str) -> None:
         with written_whole(self._folder / name) as file:
             to_pil(image).save(file)
+
+
+def _audited(result: Result, index: int) -> Audited:
+    (found,) = result.audit([index])
+    spectrum = found.recovery.singular_values / found.recovery.singular_values[-1]
+    others = [_strongest(one, found.recovery.features) for one in found.recovery.candidates[1:3]]
+    return Audited(
+        found.says(),
+        sparkline(spectrum.tolist()),
+        ", ".join(f"{float(value):.4f}" for value in spectrum[:4]),
+        "; ".join(others),
+        {name: value for name, value in found.as_dict().items() if name != "answer_to"},
+    )
+
+
+def _strongest(objective: Tensor, features: Tensor, count: int = 3) -> str:
+    top = objective.abs().topk(min(count, len(objective))).indices
+    return ", ".join(f"{int(features[i])} ({float(objective[i]):+.2f})" for i in top)
 
 
 def picture_size(network: Network, tap: Tap) -> tuple[int, int]:

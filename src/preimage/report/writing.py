@@ -52,7 +52,12 @@ class Report:
             "seconds": round(self.seconds, 1),
             "interrupted": self.interrupted,
             "images": [
-                {"objective": picture.objective, "score": picture.score, "file": picture.file}
+                {
+                    "objective": picture.objective,
+                    "score": picture.score,
+                    "file": picture.file,
+                    **({"audit": picture.audit.numbers} if picture.audit else {}),
+                }
                 for section in self.sections
                 for picture in section.pictures
             ],
