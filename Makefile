@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A cat that scikit-image's wheel carries.
 PHOTO = $(shell $(BIN)/python -c "from importlib.resources import files; print(files('skimage') / 'data' / 'chelsea.png')")
 
-.PHONY: setup demo test lint format bench bench-explain clean
+.PHONY: setup demo test lint format bench bench-explain bench-recover clean
 
 setup: .venv/installed
 
@@ -37,6 +37,9 @@ bench: setup
 
 bench-explain: setup
 	PYTHONPATH=experiments $(BIN)/python benchmarks/explaining.py
+
+bench-recover: setup
+	PYTHONPATH=experiments $(BIN)/python benchmarks/recovering.py
 
 clean:
 	rm -rf .venv tour build dist

@@ -16,7 +16,7 @@ from preimage.invert import Inversion, invert
 from preimage.maximize import maximize
 from preimage.network import Network, Place, load
 from preimage.recipes import Recipe, recipes
-from preimage.recover import CriticalSpace, Recoveries, Recovery, recover
+from preimage.recover import CriticalSpace, Recoveries, Recovery, find_critical_space, recover
 from preimage.result import Result
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "agreement",
     "evaluate",
     "explain",
+    "find_critical_space",
     "invert",
     "load",
     "maximize",

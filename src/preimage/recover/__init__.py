@@ -3,6 +3,7 @@
 from preimage.recover.angles import angle, contributions, fraction_inside, projected_angle, projected_target
 from preimage.recover.audit import Audit, audit
 from preimage.recover.critical_space import CriticalSpace, choose_space, critical_spaces, dead_features
+from preimage.recover.finding_spaces import FoundSpaces, find_critical_space
 from preimage.recover.recovering import recover
 from preimage.recover.recovery import Recoveries, Recovery
 from preimage.recover.sensitivity import Sensitivity, sensitivity
@@ -12,6 +13,7 @@ from preimage.recover.targets import hoyer, sample_targets
 __all__ = [
     "Audit",
     "CriticalSpace",
+    "FoundSpaces",
     "Recoveries",
     "Recovery",
     "Sensitivity",
@@ -22,6 +24,7 @@ __all__ = [
     "contributions",
     "critical_spaces",
     "dead_features",
+    "find_critical_space",
     "fraction_inside",
     "hoyer",
     "projected_angle",

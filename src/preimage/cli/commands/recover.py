@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,14 @@ def recover(
     smoothing: Annotated[
         float, typer.Option(min=0.0, help="Width of the smoothed kinks, a share of a layer's mean; 0: none.")
     ] = WIDTH,
+    known: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="First make N images whose objectives are known, and leave out directions that move none of them.",
+        ),
+    ] = 0,
     average: Annotated[
         bool, typer.Option("--average", help="The pictures are the last steps of one ascent; their mean counts.")
     ] = False,
@@ -42,20 +50,28 @@ def recover(
 ) -> None:
     """Find the objective that a picture is the answer to (inverse feature visualization)."""
     writable_folder(out)
+    network = preimage.load(model, device=device)
+    options: dict[str, Any] = {"cosine_power": cosine_power, "aggregate": aggregate, "memory": memory * 2**20}
+    spaces = None
+    if known:
+        if features:
+            raise RequestError("known objectives consist of all features of the tap; leave --features or --known out")
+        spaces = preimage.find_critical_space(network, at, count=known, **options)
     found = preimage.recover(
-        preimage.load(model, device=device),
+        network,
         list(images),
         at,
-        cosine_power=cosine_power,
-        aggregate=aggregate,  # type: ignore[arg-type]
         features=_range(features),
         smoothing=smoothing or None,
         average=average,
-        memory=memory * 2**20,
+        space=None if spaces is None else spaces.space,
+        **options,
     )
     all_found = Recoveries([found]) if isinstance(found, Recovery) else found
     for one in all_found:
         one.settings["model"] = model
+        if spaces is not None:
+            one.settings["critical_spaces"] = spaces.as_dict()
     folder = all_found.save(out)
     if as_json:
         print_json(all_found.as_dict())

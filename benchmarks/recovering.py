@@ -1,0 +1,146 @@
+"""What recovering an objective costs: Jacobian and solution for all features, against as many backward passes.
+
+    make bench-recover
+
+For each network, tap and size, in turn within one run and on one core; only ratios mean anything. Writes
+`benchmarks/recovering.json`.
+
+    ours            sensitivity() and solve(): the network as it is, in float64, all features
+    smoothed        the same with smoothed kinks, as recover() does it
+    passes          one forward pass, and a backward pass for each feature through its graph (paper 1, section 3.3)
+    written plainly forward and backward() for each feature, as one writes it, gradients of the weights included
+All in float64; of the last two, 24 features are timed and scaled up. Goals: at least 3 times as fast as written plainly
+for small pictures, and never slower than either.
+
+`memory`: the most that the process grew by while one Jacobian was computed, when all of it may be held and when a
+quarter may; in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import networks
+import preimage as pi
+from preimage.network import Place
+from preimage.objectives import aggregated
+from preimage.parametrizations import SigmoidPixels
+from preimage.recover import sensitivity, solve
+
+OUT = Path(__file__).parent / "recovering.json"
+TIMED = 24
+CASES = (
+    ("cifar10", "output", 32),
+    ("cifar10", "dense3", 32),
+    ("squeezenet", "features.6", 64),
+    ("squeezenet", "features.12", 64),
+    ("squeezenet", "features.12", 224),
+    ("resnet50", "layer2.0", 64),
+    ("resnet50", "layer2.0", 224),
+)
+
+
+def opened(name: str) -> pi.Network:
+    return pi.load(name) if name == "cifar10" else pi.Network(getattr(networks, name)(), name=name)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def case(name: str, tap: str, side: int) -> dict[str, Any]:
+    network = opened(name)
+    parametrization = SigmoidPixels(3, side, side)
+    v = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    place, features = Place(tap), network.tap(tap).channels
+    timed = min(TIMED, features)
+
+    def answers(parameters: Tensor) -> Tensor:
+        return aggregated(network.run(parametrization.image(parameters), [place])[place], "max-mean")
+
+    def ours(smoothing: float | None) -> None:
+        seen = sensitivity(network, v, place, parametrization, smoothing=smoothing)
+        solve(seen.response, seen.gram)
+
+    def passes() -> None:
+        with network.in_float64():
+            w = v.clone().requires_grad_(True)
+            y = answers(w)
+            for j in range(timed):
+                torch.autograd.grad(y[0, j], w, retain_graph=True)
+
+    def written_plainly() -> None:
+        with network.in_float64():
+            for parameter in network.module.parameters():
+                parameter.requires_grad_(True)
+            for j in range(timed):
+                w = v.clone().requires_grad_(True)
+                answers(w)[0, j].backward()
+
+    passes()  # (everything is warm)
+    times = {
+        "ours": seconds(lambda: ours(None)),
+        "smoothed": seconds(lambda: ours(0.01)),
+        "passes": seconds(passes) * features / timed,
+        "written plainly": seconds(written_plainly) * features / timed,
+    }
+    found = {
+        "network": name,
+        "tap": tap,
+        "side": side,
+        "features": features,
+        "seconds": {key: round(value, 3) for key, value in times.items()},
+        "passes / ours": round(times["passes"] / times["ours"], 2),
+        "written plainly / ours": round(times["written plainly"] / times["ours"], 2),
+        "written plainly / smoothed": round(times["written plainly"] / times["smoothed"], 2),
+    }
+    print(found, flush=True)
+    return found
+
+
+def grown(share: float) -> dict[str, Any]:
+    """By how much the process grew for one Jacobian of ResNet-50's layer2.0 at 96 pixels (this process does nothing
+    else), when so much of it may be held."""
+    network, side = opened("resnet50"), 96
+    parametrization = SigmoidPixels(3, side, side)
+    v = torch.zeros(1, 3, side, side, dtype=torch.float64)
+    sensitivity(network, v, "layer2.0", parametrization, features=range(4))  # (everything is warm)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whole = 16 * 512 * v.numel()
+    began = time.perf_counter()
+    seen = sensitivity(network, v, "layer2.0", parametrization, memory=int(whole * share))
+    return {
+        "allowed MiB": round(whole * share / 2**20),
+        "grown MiB": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10),
+        "blocks": seen.blocks,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if len(sys.argv) > 1:
+        print(json.dumps(grown(float(sys.argv[1]))))
+        return
+    found = {"torch": torch.__version__, "cases": [case(*one) for one in CASES], "memory": []}
+    for share in (1.0, 0.25):
+        command = [sys.executable, __file__, str(share)]
+        found["memory"].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    print(found["memory"])
+
+
+if __name__ == "__main__":
+    main()

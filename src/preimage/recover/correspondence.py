@@ -1,0 +1,304 @@
+"""compare: which features of a second network correspond to those of a first? (paper 1, section 4)
+
+A feature is realised in the first network, and the picture is inverted in the second: where activations only say which
+channels answer the same pictures, this asks for which channel no picture would be better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from preimage.canvas import pair
+from preimage.errors import RequestError
+from preimage.images import Photo, as_image, centre_crop, listed_photos, photo_as_setting
+from preimage.maximize import maximize
+from preimage.network import Network, Place
+from preimage.objectives import Aggregate, Direction, aggregated
+from preimage.objectives.objective import Activations
+from preimage.parametrizations import PHOTOGRAPHS, Fourier
+from preimage.recipes import Recipe, find_recipe
+from preimage.recover.angles import angle
+from preimage.recover.comparison import Comparison
+from preimage.recover.recovering import recovered
+from preimage.recover.sensitivity import MEMORY, Sensitivity, sensitivity
+from preimage.recover.solving import shrinking
+
+FEWEST_PHOTOS = 3
+"""Of two pictures every correlation is 1 or -1."""
+_NOISE, _NOISE_SPREAD = 64, 0.5
+"""How many pictures of noise stand in for photos, and the spread of their parameters: about photographs' contrast."""
+_CONSTANT = 1e-6
+"""Responses that differ by no more than this share of the largest are equal as far as float32 can tell."""
+_CHUNK = 16
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ScaledDirection(Direction):
+    """A `Direction` over responses in other units than the network's: S_x(y / units), units positive [features].
+
+    What a channel's response of 1 means is arbitrary (each ReLU layer may be scaled at will, if the next undoes it),
+    but the cosine x^T y / |y| depends on it.
+    """
+
+    units: Tensor = field(default_factory=lambda: torch.ones(1))
+
+    def score(self, activations: Activations) -> Tensor:
+        activation = activations[self.place]
+        chosen = activation if self.features is None else activation[:, list(self.features)]
+        response = aggregated(chosen, self.aggregate, self.width)
+        scaled = response / self.units.to(response)
+        return replace(self, features=None)._of(scaled)
+
+    def _of(self, response: Tensor) -> Tensor:
+        # A response [N, features] is its own aggregate.
+        return Direction.score(self, {self.place: response})
+
+    def _key(self) -> tuple[object, ...]:
+        return (*super()._key(), tuple(self.units.tolist()))
+
+
+def compare(
+    first: Network,
+    second: Network,
+    at: str | Place | tuple[str | Place, str | Place],
+    *,
+    features: Sequence[int] | None = None,
+    photos: Photo | Sequence[Photo] | None = None,
+    recipe: str | Recipe = "plain",
+    steps: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    cosine_power: float = 2.0,
+    aggregate: Aggregate = "max-mean",
+    seed: int = 0,
+    memory: int = MEMORY,
+    progress: bool | None = None,
+) -> Comparison:
+    """Realise channels of one network and ask another what these pictures are the answer to.
+
+    at: the tap in the first network and that in the second, or one name for both; before a ReLU that they end in.
+    features: channels of the first that are realised; default: all (of 96 pixels, one takes half a minute).
+    photos: files, PIL images, arrays or tensors in [0, 1], at least 3, better hundreds, on which the channels' responses
+        are correlated; their centres are shown to each network at its input size. Default: no correlation.
+    recipe: one whose pictures are maxima: the last stage smooths kinks, and has neither transforms nor energies.
+    steps, size, seed, progress: as in `preimage.maximize`; both networks have to take that size.
+    cosine_power, aggregate: k, and how a map becomes one number per channel, in both networks.
+    memory: bytes that Jacobians may take.
+
+    Features are responses in their usual size: each channel's is divided by its root mean square over the photos (64
+    pictures of noise, coloured and smooth as photographs are, where none are given), in both networks, so that the
+    outcome does not depend on how a network scales its channels. (The realisations are those of `maximize` for
+    directions in such units, not quite its realisations of channels.) Channels that answer all of these pictures alike
+    are dead: they are listed and left out.
+
+    The picture is a maximum in the first network, and in the second only as far as that has the same feature. Three
+    rankings of the second network's channels say what it is there (`Comparison.ranked`): by their weight in the
+    recovered objective (equation 3), by how much of each channel's own gradient is left, |e_j^T Z_k Dy| / |Dy_j|, and
+    by response.
+
+    Ctrl-C keeps the channels that are done.
+
+    Raises `RequestError` for taps that are unknown or have no such channels, networks of different input channels,
+    fewer than 3 photos, recipes with other terms, and if all channels in question are dead.
+    """
+    places = _places(at)
+    if first.channels != second.channels:
+        raise RequestError(
+            f"{first.name} takes images of {first.channels} channels and {second.name} of {second.channels}, so that "
+            "none can be shown to both"
+        )
+    if cosine_power < 0:
+        raise RequestError(f"cosine_power must not be negative, but is {cosine_power:g}")
+    if aggregate not in get_args(Aggregate):
+        raise RequestError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not '{aggregate}'")
+    last = find_recipe(recipe).stages[-1]
+    if last.smoothing is None or last.transforms or last.regularizers or last.denoiser or last.smooth_solution:
+        raise RequestError(
+            "the pictures have to be maxima of the objective alone: a recipe whose last stage smooths kinks and has no "
+            f"transforms, energies or filters, as 'plain'; '{find_recipe(recipe).name}' is not like that"
+        )
+    counts = [network.tap(place.tap).channels for network, place in zip((first, second), places, strict=True)]
+    wanted = list(range(counts[0])) if features is None else [int(index) for index in features]
+    if not wanted or len(set(wanted)) < len(wanted) or not all(0 <= index < counts[0] for index in wanted):
+        raise RequestError(f"'{places[0].tap}' has channels 0 to {counts[0] - 1}, each at most once, not {features}")
+    sides = first.input_size if size is None else pair("size", size)
+    second.check_size(sides)
+    given = None if photos is None else listed_photos(photos)
+    if given is not None and len(given) < FEWEST_PHOTOS:
+        raise RequestError(f"a correlation takes at least {FEWEST_PHOTOS} photos, not {len(given)}")
+    pictures = (
+        _noise(first.channels, sides, seed) if given is None else [as_image(one, first.channels) for one in given]
+    )
+    answers = [
+        responses(network, place, pictures, aggregate, sides if given is None else network.input_size)
+        for network, place in zip((first, second), places, strict=True)
+    ]
+    alive = [_varying(some).nonzero()[:, 0].tolist() for some in answers]
+    dead = ([i for i in range(n) if i not in set(some)] for n, some in zip(counts, alive, strict=True))
+    dead_first, dead_second = dead
+    realised = [index for index in wanted if index not in set(dead_first)]
+    for some, network, place in ((realised, first, places[0]), (alive[1], second, places[1])):
+        if not some:
+            raise RequestError(f"channels of {network.name} '{place.tap}' answer all pictures alike: all are dead")
+    units = [some[:, living].square().mean(0).sqrt() for some, living in zip(answers, alive, strict=True)]
+
+    asked = [
+        ScaledDirection(
+            places[0],
+            torch.eye(len(alive[0]))[alive[0].index(index)],
+            cosine_power,
+            aggregate,
+            features=tuple(alive[0]),
+            units=units[0],
+        )
+        for index in realised
+    ]
+    result = maximize(first, asked, recipe=recipe, steps=steps, size=sides, seed=seed, progress=progress)
+    made = result.made
+    assert made is not None
+    settings: dict[str, Any] = {
+        "verb": "compare",
+        "networks": [repr(first), repr(second)],
+        "at": [str(place) for place in places],
+        "after_relu": [place.after_relu for place in places],
+        "features": None if features is None else wanted,
+        "cosine_power": cosine_power,
+        "aggregate": aggregate,
+        "smoothing": last.smoothing,
+        "photos": None if given is None else [photo_as_setting(*one) for one in zip(given, pictures, strict=True)],
+        "usual_sizes": [some.tolist() for some in units],
+        **{name: result.settings[name] for name in ("recipe", "parametrization", "size", "seed", "device")},
+    }
+    columns = alive[1]
+    found: list[dict[str, Any]] = []
+    hidden = None if progress is None else not progress
+    interrupted = result.interrupted
+    try:
+        for i, number in enumerate(tqdm(result.asked, disable=hidden, unit="image", leave=False, desc="inverting")):
+            own, seen = (
+                in_units(
+                    sensitivity(
+                        network,
+                        made.parameters[i : i + 1],
+                        place,
+                        made.parametrization,
+                        aggregate=aggregate,
+                        features=living,
+                        smoothing=last.smoothing,
+                        memory=memory,
+                    ),
+                    scale,
+                )
+                for network, place, living, scale in zip((first, second), places, alive, units, strict=True)
+            )
+            at_home, abroad = (
+                recovered(one, cosine_power, None, result.images[i], "", place.tap, {})
+                for one, place in zip((own, seen), places, strict=True)
+            )
+            target = asked[number].vector.double()
+            found.append(
+                {
+                    "weights": abroad.objective,
+                    "residuals": uncancelled(seen.response, seen.gram, cosine_power)[0],
+                    "responses": seen.response[0],
+                    "ratios": abroad.ratio,
+                    "cosines": float(own.response[0] @ target / own.response[0].norm()),
+                    "own_angles": float(angle(at_home.objective, target)),
+                }
+            )
+    except KeyboardInterrupt:
+        interrupted = True
+        if not found:
+            raise
+    done = [realised[number] for number in result.asked[: len(found)]]
+
+    def whole(name: str) -> Tensor:
+        out = torch.full((len(found), counts[1]), torch.nan, dtype=torch.float64)
+        out[:, columns] = torch.stack([one[name] for one in found])
+        return out
+
+    def listed(name: str) -> Tensor:
+        return torch.tensor([one[name] for one in found], dtype=torch.float64)
+
+    return Comparison(
+        names=(first.name, second.name),
+        taps=(str(places[0]), str(places[1])),
+        channels=done,
+        images=result.images[: len(found)],
+        weights=whole("weights"),
+        residuals=whole("residuals"),
+        responses=whole("responses"),
+        correlations=None if given is None else correlations(answers[0], answers[1])[done],
+        cosines=listed("cosines"),
+        own_angles=listed("own_angles"),
+        ratios=listed("ratios"),
+        dead=(dead_first, dead_second),
+        settings=settings,
+        interrupted=interrupted,
+    )
+
+
+def uncancelled(response: Tensor, gram: Tensor, cosine_power: float) -> Tensor:
+    """How much of each feature's own gradient is left in that of S_{e_j}: |e_j^T Z_k Dy| / |Dy_j|, [N, features].
+
+    response: y, float64 [N, features]. gram: Dy Dy^T, [N, features, features]. 0 where the image is a stationary point
+    of feature j's objective (paper 1, section 2.1, for x = e_j); 1 where nothing works against the feature's gradient.
+    NaN for a feature whose gradient is zero. Without the division, features that hardly change would come first.
+    """
+    shrink = shrinking(response, cosine_power)
+    left = (shrink @ gram @ shrink).diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+    share: Tensor = left / gram.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+    return share.where(share.isfinite(), torch.nan)
+
+
+def in_units(seen: Sensitivity, units: Tensor) -> Sensitivity:
+    """Response and Gram matrix with each feature divided by its unit, positive [features]."""
+    return replace(seen, response=seen.response / units, gram=seen.gram / units[:, None] / units)
+
+
+def correlations(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlation of each column of [N, A] with each of [N, B], float64 [A, B]; NaN where one is constant."""
+    a, b = ((some - some.mean(0)).double() for some in (first, second))
+    a, b = a / a.norm(dim=0), b / b.norm(dim=0)
+    a[:, ~_varying(first)], b[:, ~_varying(second)] = torch.nan, torch.nan
+    return (a.mT @ b).clamp(-1, 1)
+
+
+@torch.no_grad()
+def responses(
+    network: Network, place: Place, pictures: Sequence[Tensor], aggregate: Aggregate, size: tuple[int, int]
+) -> Tensor:
+    """What a tap's channels answer to the centres of pictures, aggregated, float64 [N, channels]."""
+    found = []
+    with network.held():
+        for i in range(0, len(pictures), _CHUNK):
+            shown = torch.stack([centre_crop(one, size) for one in pictures[i : i + _CHUNK]])
+            answer = network.run(shown.to(network.device), [place])[place]
+            found.append(aggregated(answer, aggregate).double().cpu())
+    return torch.cat(found)
+
+
+def _varying(answers: Tensor) -> Tensor:
+    """Which channels do not answer all pictures alike, bool [channels]."""
+    spread = answers.amax(0) - answers.amin(0)
+    return spread > _CONSTANT * answers.abs().amax(0)
+
+
+def _noise(channels: int, size: tuple[int, int], seed: int) -> list[Tensor]:
+    """Pictures of noise that have photographs' spectrum and colours."""
+    kind = Fourier(channels, *size, spread=_NOISE_SPREAD, colours=PHOTOGRAPHS if channels == 3 else None)
+    generator = torch.Generator().manual_seed(seed)
+    return list(kind.picture(torch.stack([kind.start(generator) for _ in range(_NOISE)])))
+
+
+def _places(at: Any) -> tuple[Place, Place]:
+    both = (at, at) if isinstance(at, (str, Place)) else at
+    if not isinstance(both, (tuple, list)) or len(both) != 2 or not all(isinstance(one, (str, Place)) for one in both):
+        raise RequestError(f"two networks are compared at two taps, (of the first, of the second), not at {at!r}")
+    a, b = (one if isinstance(one, Place) else Place(one) for one in both)
+    return a, b
