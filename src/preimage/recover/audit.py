@@ -87,7 +87,12 @@ class Audit:
             f"asked for {self.objective}; the picture is the answer to {answer} at {self.recovery.tap}: cosine "
             f"{self.cosine:.3f} ({self.angle:.1f} degrees), residual {self.residual:.4f} of the largest singular value"
         )
-        if not self.recovery.stands_out:
+        if self.recovery.idle > 1:
+            found = (
+                f"asked for {self.objective}, which the picture is an answer to with a residual of {self.residual:.4f} of "
+                f"the largest singular value; but {self.recovery.says()}"
+            )
+        elif not self.recovery.stands_out:
             found += f"; but {self.recovery.says()}"
         elif self.rank:
             found += f", where {self.rank} other direction{'s have' if self.rank > 1 else ' has'} less"

@@ -122,13 +122,14 @@ class Comparison:
         if by not in RANKINGS:
             raise RequestError(f"channels are ranked by {', '.join(RANKINGS)}, not '{by}'")
         score = {"objective": self.weights, "residual": -self.residuals, "response": self.responses}[by]
-        order = score.nan_to_num(nan=-torch.inf).argsort(1, descending=True, stable=True)
+        order = torch.sort(score.nan_to_num(nan=-torch.inf), dim=1, descending=True, stable=True).indices
         if by == "residual":
             negative = (self.responses <= 0).gather(1, order)
-            order = order.gather(1, negative.long().argsort(1, stable=True))
+            order = order.gather(1, torch.sort(negative.long(), dim=1, stable=True).indices)
         alive = torch.ones(score.shape[1], dtype=torch.bool)
         alive[self.dead[1]] = False
-        return order[alive[order]].view(len(self), self.alive)
+        left: Tensor = order[alive[order]].view(len(self), self.alive)
+        return left
 
     def best_correlated(self) -> Tensor:
         """The channel of the second network whose responses go with each realised channel's best, int64 [N].

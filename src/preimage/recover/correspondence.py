@@ -40,7 +40,8 @@ _CHUNK = 16
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ScaledDirection(Direction):
-    """A `Direction` over responses in other units than the network's: S_x(y / units), units positive [features].
+    """A `Direction` over responses in other units than the network's: S_x(y / units), with a positive unit for
+    each of the tap's channels.
 
     What a channel's response of 1 means is arbitrary (each ReLU layer may be scaled at will, if the next undoes it),
     but the cosine x^T y / |y| depends on it.
@@ -49,15 +50,9 @@ class ScaledDirection(Direction):
     units: Tensor = field(default_factory=lambda: torch.ones(1))
 
     def score(self, activations: Activations) -> Tensor:
-        activation = activations[self.place]
-        chosen = activation if self.features is None else activation[:, list(self.features)]
-        response = aggregated(chosen, self.aggregate, self.width)
-        scaled = response / self.units.to(response)
-        return replace(self, features=None)._of(scaled)
-
-    def _of(self, response: Tensor) -> Tensor:
-        # A response [N, features] is its own aggregate.
-        return Direction.score(self, {self.place: response})
+        response = aggregated(activations[self.place], self.aggregate, self.width)
+        # What has no positions any more is its own aggregate.
+        return super().score({self.place: response / self.units.to(response)})
 
     def _key(self) -> tuple[object, ...]:
         return (*super()._key(), tuple(self.units.tolist()))
@@ -83,8 +78,8 @@ def compare(
 
     at: the tap in the first network and that in the second, or one name for both; before a ReLU that they end in.
     features: channels of the first that are realised; default: all (of 96 pixels, one takes half a minute).
-    photos: files, PIL images, arrays or tensors in [0, 1], at least 3, better hundreds, on which the channels' responses
-        are correlated; their centres are shown to each network at its input size. Default: no correlation.
+    photos: files, PIL images, arrays or tensors in [0, 1], at least 3, better hundreds, on which channels are correlated;
+        their centres are shown to each network at its input size. Default: no correlation.
     recipe: one whose pictures are maxima: the last stage smooths kinks, and has neither transforms nor energies.
     steps, size, seed, progress: as in `preimage.maximize`; both networks have to take that size.
     cosine_power, aggregate: k, and how a map becomes one number per channel, in both networks.
@@ -154,7 +149,7 @@ def compare(
             cosine_power,
             aggregate,
             features=tuple(alive[0]),
-            units=units[0],
+            units=torch.ones(counts[0]).double().index_put((torch.tensor(alive[0]),), units[0]),
         )
         for index in realised
     ]
@@ -266,7 +261,8 @@ def correlations(first: Tensor, second: Tensor) -> Tensor:
     a, b = ((some - some.mean(0)).double() for some in (first, second))
     a, b = a / a.norm(dim=0), b / b.norm(dim=0)
     a[:, ~_varying(first)], b[:, ~_varying(second)] = torch.nan, torch.nan
-    return (a.mT @ b).clamp(-1, 1)
+    matrix: Tensor = a.mT @ b
+    return matrix.clamp(-1, 1)
 
 
 @torch.no_grad()
@@ -286,7 +282,8 @@ def responses(
 def _varying(answers: Tensor) -> Tensor:
     """Which channels do not answer all pictures alike, bool [channels]."""
     spread = answers.amax(0) - answers.amin(0)
-    return spread > _CONSTANT * answers.abs().amax(0)
+    varying: Tensor = spread > _CONSTANT * answers.abs().amax(0)
+    return varying
 
 
 def _noise(channels: int, size: tuple[int, int], seed: int) -> list[Tensor]:

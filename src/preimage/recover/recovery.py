@@ -72,9 +72,14 @@ class Recovery:
         return float(self.singular_values[0] / self.singular_values[1].clamp_min(1e-300))
 
     @property
+    def idle(self) -> int:
+        """How many directions of the features move the image not at all (singular values below 1e-7 of the largest)."""
+        return int((self.singular_values <= 1e-7 * self.singular_values[-1]).sum())
+
+    @property
     def stands_out(self) -> bool:
         """Whether one objective explains the image clearly better than all that are perpendicular to it."""
-        return self.ratio <= STANDS_OUT and not self.is_plane
+        return self.ratio <= STANDS_OUT and not self.is_plane and self.idle <= 1
 
     @property
     def angle_to_response(self) -> float:
@@ -101,6 +106,11 @@ class Recovery:
 
     def says(self) -> str:
         """How far to trust it, in a sentence."""
+        if self.idle > 1:
+            return (
+                f"{self.idle} of {len(self.singular_values)} directions of these features move the image not at all, so "
+                "the objective is known only up to them: ask with another aggregation, or leave them out (space=)"
+            )
         if self.is_plane:
             return "the two smallest singular values are equal: any mixture of the first two candidates answers it"
         numbers = f"the smallest singular value is {self.ratio:.2f} of the next"
