@@ -8,6 +8,7 @@ prints one, otherwise those of SPEC I.5, and otherwise stated there.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import getdoc
@@ -125,7 +126,9 @@ def measured(run: Run, samples: dict[str, Any], with_spaces: bool = False) -> Me
         dead=dead_features(grams),
     )
     if with_spaces and len(targets) > 1:
+        began = time.perf_counter()
         spaces = critical_spaces(grams[:JACOBIANS])
+        found.seconds["a critical space"] = round((time.perf_counter() - began) / len(spaces), 3)
         found.spaces = [in_space(one, targets, responses, grams, float(run.k)) for one in spaces]
         found.chosen = choose_space(spaces, responses, grams, targets, float(run.k))[0]
     return found
@@ -242,24 +245,23 @@ def rank_correlation(a: Tensor, b: Tensor) -> float | None:
     return _round(spearmanr(a.numpy(), b.numpy()).statistic)
 
 
-def numbers(runs: Sequence[Measured]) -> Found:
-    """What the ledger asks of an experiment, by name; of several runs with the number of features before each name."""
+def numbers(runs: Sequence[Measured], by_features: bool = False) -> Found:
+    """What the ledger asks of an experiment, by name; by_features: with the number of features before each name."""
     told: Found = {}
     for one in runs:
-        before = f"{one.run.features}: " if len(runs) > 1 else ""
-        many = len(one.angles["predicted"])
+        before = f"{one.run.features}: " if by_features else ""
         told |= {
             f"{before}angle to predicted": spread(one.angles["predicted"]),
             f"{before}angle to response": spread(one.angles["response"]),
             f"{before}cosine to predicted": spread(torch.deg2rad(one.angles["predicted"]).cos()),
             f"{before}cosine to response": spread(torch.deg2rad(one.angles["response"]).cos()),
-            f"{before}largest angle": {"median": _round(one.angles["predicted"].max()), "of": many},
-            f"{before}least SSIM": {"median": _round(one.ssim["predicted"].min()), "of": many},
+            f"{before}largest angle": _round(one.angles["predicted"].max()),
+            f"{before}least SSIM": _round(one.ssim["predicted"].min()),
         }
         told |= {f"{before}alpha {j}": _round(v) for j, v in enumerate(one.alpha[:3].tolist(), 1)}
         told |= {f"{before}SSIM {name}": spread(values) for name, values in one.ssim.items()}
-    if len(runs) == 1 and runs[0].spaces:
-        told |= _numbers_of_spaces(runs[0])
+        if one.spaces:
+            told |= _numbers_of_spaces(one)
     return told
 
 
@@ -274,13 +276,19 @@ def _numbers_of_spaces(one: Measured) -> Found:
     for below in range(3):
         space = one.of_dimension(features - below)
         if space is None:
-            told[f"dimension {features - below}"] = f"no {features - below}"
+            names = ("(1, ..., 1)", f"e_{WITHOUT}", "complement", "angle", "90th percentile")
+            told |= {f"{features - below}: {name}": "no such space" for name in names}
+            told[f"dimension {features - below}"] = "no such space"
             continue
         plain = space_as_dict(space)
         told |= {
             f"dimension {features - below}": features - below,
             f"{features - below}: (1, ..., 1)": plain["complement_has_ones"],
             f"{features - below}: e_{WITHOUT}": plain[f"complement_has_e_{WITHOUT}"],
+            f"{features - below}: complement": (
+                f"(1, ..., 1): {plain['complement_has_ones']:.3f}, "
+                f"e_{WITHOUT}: {plain[f'complement_has_e_{WITHOUT}']:.3f}"
+            ),
             f"{features - below}: angle": plain["angles"],
             f"{features - below}: 90th percentile": _round(space.angles.nan_to_num(90.0).quantile(0.9)),
         }
@@ -525,9 +533,9 @@ def better_than_response(runs: Sequence[Measured]) -> Answer:
         if not tried[features]:
             break
         better_up_to = features
-    found: Found = {"better up to": better_up_to}
-    judged = [better for features, better in tried.items() if features <= 160]
-    return (all(judged) if 160 in tried else None), found
+    if 160 not in tried:
+        return None, {}
+    return all(better for features, better in tried.items() if features <= 160), {"better up to": better_up_to}
 
 
 def ssim_of_160(runs: Sequence[Measured]) -> Answer:
@@ -542,22 +550,24 @@ def ssim_of_160(runs: Sequence[Measured]) -> Answer:
 def perpendicular_above_288(runs: Sequence[Measured]) -> Answer:
     """For every number of features above 288 that was tried, at least nine tenths of the angles ("almost all") are 70
     degrees or more."""
-    return _perpendicular(runs, 288, 0.9)
+    return _perpendicular(runs, 288, lambda share: share >= 0.9)
 
 
 def perpendicular_above_256(runs: Sequence[Measured]) -> Answer:
     """For every number of features above 256 that was tried, more than half of the angles ("most") are 70 degrees or
     more."""
-    return _perpendicular(runs, 256, 0.5)
+    return _perpendicular(runs, 256, lambda share: share > 0.5)
 
 
-def _perpendicular(runs: Sequence[Measured], above: int, share: float) -> Answer:
+def _perpendicular(runs: Sequence[Measured], above: int, enough: Callable[[float], bool]) -> Answer:
     shares = {one.run.features: float((one.angles["predicted"] >= 70).double().mean()) for one in runs}
     many = {features: value for features, value in shares.items() if features > above}
+    if not many:
+        return None, {}
     found: Found = {f"share of 70 to 90 degrees, {features}": _round(value) for features, value in many.items()}
-    first = [features for features in sorted(shares) if shares[features] > share or shares[features] >= 0.9]
-    found["perpendicular from"] = first[0] if first else f"none up to {max(shares)}"
-    return (all(value > share or value >= 0.9 for value in many.values()) if many else None), found
+    first = next((features for features in sorted(shares) if enough(shares[features])), None)
+    found["perpendicular from"] = first if first else f"none up to {max(shares)}"
+    return all(enough(value) for value in many.values()), found
 
 
 def degrades_with_features(runs: Sequence[Measured]) -> Answer:
@@ -586,13 +596,19 @@ def slight_increase(runs: Sequence[Measured]) -> Answer:
 def close_to_perfect(runs: Sequence[Measured]) -> Answer:
     """alpha_1 is at least 0.9."""
     (one,) = runs
-    return float(one.alpha[0]) >= 0.9, {"alpha_1": _round(one.alpha[0]), "median angle": _median(one.angles["predicted"])}
+    return float(one.alpha[0]) >= 0.9, {
+        "alpha_1": _round(one.alpha[0]),
+        "median angle": _median(one.angles["predicted"]),
+    }
 
 
 def not_meaningful(runs: Sequence[Measured]) -> Answer:
     """alpha_1 is below 0.5: less than half of the target is in the prediction."""
     (one,) = runs
-    return float(one.alpha[0]) < 0.5, {"alpha_1": _round(one.alpha[0]), "median angle": _median(one.angles["predicted"])}
+    return float(one.alpha[0]) < 0.5, {
+        "alpha_1": _round(one.alpha[0]),
+        "median angle": _median(one.angles["predicted"]),
+    }
 
 
 def reliable(runs: Sequence[Measured]) -> Answer:

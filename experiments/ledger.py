@@ -19,7 +19,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
@@ -56,7 +56,8 @@ class Ours:
     `quantity`, of a row in the file's "summary"; or `path`, from the file's top, of keys and of tables whose entries
     pick one of a list ("a/b" is two keys). {row} and {column} stand for the row's `method` and for the column's key.
     note: ours is not the mean, but what this regular expression finds in the notes of the summary's row. unit: "share"
-    is shown in per cent. without: methods that this file does not have, and need not.
+    is shown in per cent. without: methods that this file does not have, and need not. What a path leads to is a number,
+    a word, or a mean, share or median with its interval; a file that lists runs as "not_run" may lack it.
     """
 
     title: str
@@ -77,7 +78,8 @@ class Ours:
 class Row:
     """Published numbers, one for each column, "" where none was.
 
-    method: what ours is called; or none: why there is none of ours. sure, source: where they are not the table's.
+    method: what ours is called; or none: why there is none of ours. sure, source: where they are not the table's. file,
+    unit: of ours, where they are not those of the table's `ours`.
     """
 
     of: str
@@ -86,6 +88,8 @@ class Row:
     none: str = ""
     sure: str = ""
     source: str = ""
+    file: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Table:
 class Found:
     """A number of ours: its 95 % interval and the cases that it is made of, where the results say them."""
 
-    value: float | None
+    value: float | str | None
     low: float | None = None
     high: float | None = None
     count: int | None = None
@@ -134,13 +138,15 @@ class Found:
     def __str__(self) -> str:
         if self.value is None:
             return "no case counts"
+        if isinstance(self.value, str):
+            return self.value
         if self.low is None or self.high is None:
             return self._shown(self.value) + self._sign
         return f"{self._shown(self.value)}{self._sign} ({self._shown(self.low)} to {self._shown(self.high)})"
 
     @property
     def _sign(self) -> str:
-        return " %" if self.unit.startswith(("share", "%")) else ""
+        return " %" if self.unit.startswith(("share", "%")) else "°" if self.unit == "°" else ""
 
     def _shown(self, value: float) -> str:
         if self._sign:
@@ -229,7 +235,7 @@ def _check(table: Table, said: str, faults: list[str]) -> None:
 
 
 def look_up(ours: Ours, row: str, column: str, results: Path = RESULTS) -> Found | None:
-    """Our number for a row and column; None if its file does not exist yet.
+    """Our number for a row and column; None if its file does not exist yet, or says that some runs are missing.
 
     Raises `LedgerError` if the file exists and has no such number, or more than one.
     """
@@ -267,7 +273,7 @@ def _in_summary(content: Any, row: str, column: str, ours: Ours) -> Found:
     return Found(float(said[1]), unit=ours.unit)
 
 
-def _at_path(content: Any, path: tuple[Any, ...], ours: Ours) -> Found:
+def _at_path(content: Any, path: tuple[Any, ...], ours: Ours) -> Found | None:
     value = content
     for step in itertools.chain.from_iterable(one.split("/") if isinstance(one, str) else [one] for one in path):
         try:
@@ -276,9 +282,12 @@ def _at_path(content: Any, path: tuple[Any, ...], ours: Ours) -> Found:
             else:
                 value = value[step]
         except (KeyError, IndexError, TypeError, ValueError) as error:
+            if isinstance(content, dict) and content.get("not_run"):
+                return None
             raise LedgerError([f"results/{ours.file}.json has no {list(path)}: it ends at {step}"]) from error
     if isinstance(value, dict):
-        number, (low, high) = value.get("mean", value.get("share")), value.get("interval", (None, None))
+        number = next((value[name] for name in ("mean", "share", "median") if name in value), None)
+        low, high = value.get("interval", (None, None))
         return Found(number, low, high, value.get("of"), ours.unit)
     return Found(value, unit=ours.unit)
 
@@ -358,7 +367,8 @@ def _cells(table: Table, results: Path, faults: list[str]) -> Cells:
                 cells[place] = BLANK
                 continue
             try:
-                cells[place] = look_up(ours, row.method, table.key(column), results)
+                of_row = replace(ours, file=row.file or ours.file, unit=row.unit or ours.unit)
+                cells[place] = look_up(of_row, row.method, table.key(column), results)
             except LedgerError as error:
                 cells[place] = BLANK
                 faults += [f"table '{table.id}', row '{row.of}': {one}" for one in error.faults]

@@ -278,7 +278,8 @@ def test_second_derivatives_are_refused(name: str) -> None:
     network, image = applied(KINKED[name]), on_kinks(0)
     found = smoothed(network, image, [OUTPUT], 0.5)
     image.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(found.run(image, [OUTPUT])[OUTPUT].sum(), image, create_graph=True)
+    out = found.run(image, [OUTPUT])[OUTPUT]
+    (gradient,) = torch.autograd.grad(out.square().sum(), image, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.square().sum().backward()
 

@@ -89,8 +89,8 @@ class Audit:
         )
         if self.recovery.idle > 1:
             found = (
-                f"asked for {self.objective}, which the picture is an answer to with a residual of {self.residual:.4f} of "
-                f"the largest singular value; but {self.recovery.says()}"
+                f"asked for {self.objective}, which the picture is an answer to with a residual of {self.residual:.4f} "
+                f"of the largest singular value; but {self.recovery.says()}"
             )
         elif not self.recovery.stands_out:
             found += f"; but {self.recovery.says()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import platform
 from dataclasses import dataclass, field
@@ -269,7 +270,7 @@ class Comparison:
             found = ", ".join(f"{by} {row[by]['channel']}" for by in RANKINGS)
             said = found if match is None else f"{found}; correlation {match['channel']} ({match['value']:.2f})"
             cells.append(figure_html(image, f"{self.names[0]} {self.taps[0]}:{row['channel']}", said))
-        return f"<p>{self.says()}</p>" + "".join(cells)
+        return f"<p>{html.escape(self.says())}</p>" + "".join(cells)
 
 
 def _estimate(values: Tensor, chance: float) -> Estimate:

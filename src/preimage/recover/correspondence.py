@@ -6,8 +6,9 @@ channels answer the same pictures, this asks for which channel no picture would 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 import torch
@@ -19,15 +20,15 @@ from preimage.errors import RequestError
 from preimage.images import Photo, as_image, centre_crop, listed_photos, photo_as_setting
 from preimage.maximize import maximize
 from preimage.network import Network, Place
-from preimage.objectives import Aggregate, Direction, aggregated
-from preimage.objectives.objective import Activations
+from preimage.objectives import Aggregate, aggregated, direction
 from preimage.parametrizations import PHOTOGRAPHS, Fourier
 from preimage.recipes import Recipe, find_recipe
 from preimage.recover.angles import angle
 from preimage.recover.comparison import Comparison
 from preimage.recover.recovering import recovered
-from preimage.recover.sensitivity import MEMORY, Sensitivity, sensitivity
+from preimage.recover.sensitivity import MEMORY, sensitivity
 from preimage.recover.solving import shrinking
+from preimage.result import Result
 
 FEWEST_PHOTOS = 3
 """Of two pictures every correlation is 1 or -1."""
@@ -38,24 +39,58 @@ _CONSTANT = 1e-6
 _CHUNK = 16
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class ScaledDirection(Direction):
-    """A `Direction` over responses in other units than the network's: S_x(y / units), with a positive unit for
-    each of the tap's channels.
+class InUnits(Network):
+    """The same network, whose answers at one tap are divided by units: positive, one for each of its channels.
 
-    What a channel's response of 1 means is arbitrary (each ReLU layer may be scaled at will, if the next undoes it),
-    but the cosine x^T y / |y| depends on it.
+    What a response of 1 means is arbitrary in a network of ReLUs (each channel may be scaled at will, if what follows
+    undoes it), but the cosine x^T y / |y| depends on it, and so does how wide kinks are made.
     """
 
-    units: Tensor = field(default_factory=lambda: torch.ones(1))
+    def __init__(self, network: Network, tap: str, units: Tensor):
+        vars(self).update(vars(network))
+        self._scaled, self._units = network.tap(tap).name, units
 
-    def score(self, activations: Activations) -> Tensor:
-        response = aggregated(activations[self.place], self.aggregate, self.width)
-        # What has no positions any more is its own aggregate.
-        return super().score({self.place: response / self.units.to(response)})
+    def run(
+        self, images: Tensor, taps: Iterable[str | Place], *, instead: tuple[str, Tensor] | None = None
+    ) -> dict[Place, Tensor]:
+        found = super().run(images, taps, instead=instead)
+        return {place: self._in_units(value) if self._is_it(place) else value for place, value in found.items()}
 
-    def _key(self) -> tuple[object, ...]:
-        return (*super()._key(), tuple(self.units.tolist()))
+    def _is_it(self, place: Place) -> bool:
+        return self.tap(place.tap).name == self._scaled
+
+    def _in_units(self, value: Tensor) -> Tensor:
+        return value / self._units.to(value).view(1, -1, *(1 for _ in value.shape[2:]))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two networks, at its tap, and what all its channels answer to the pictures, float64 [N, channels]."""
+
+    network: Network
+    place: Place
+    answers: Tensor
+
+    @cached_property
+    def alive(self) -> list[int]:
+        """The channels that do not answer all pictures alike."""
+        living: list[int] = varying(self.answers).nonzero()[:, 0].tolist()
+        return living
+
+    @property
+    def dead(self) -> list[int]:
+        """All other channels."""
+        return sorted(set(range(self.answers.shape[1])) - set(self.alive))
+
+    @cached_property
+    def units(self) -> Tensor:
+        """Each channel's usual size, its root mean square over the pictures, [channels]; 1 where it is dead."""
+        return self.answers.square().mean(0).sqrt().where(varying(self.answers), 1.0)
+
+    @cached_property
+    def scaled(self) -> InUnits:
+        """The network with its answers at the tap in their usual size."""
+        return InUnits(self.network, self.place.tap, self.units)
 
 
 def compare(
@@ -78,8 +113,8 @@ def compare(
 
     at: the tap in the first network and that in the second, or one name for both; before a ReLU that they end in.
     features: channels of the first that are realised; default: all (of 96 pixels, one takes half a minute).
-    photos: files, PIL images, arrays or tensors in [0, 1], at least 3, better hundreds, on which channels are correlated;
-        their centres are shown to each network at its input size. Default: no correlation.
+    photos: at least 3, better hundreds, on which channels are correlated: files, PIL images, arrays or tensors in
+        [0, 1]. Their centres are shown to each network at its input size. Default: no correlation.
     recipe: one whose pictures are maxima: the last stage smooths kinks, and has neither transforms nor energies.
     steps, size, seed, progress: as in `preimage.maximize`; both networks have to take that size.
     cosine_power, aggregate: k, and how a map becomes one number per channel, in both networks.
@@ -122,120 +157,130 @@ def compare(
     if not wanted or len(set(wanted)) < len(wanted) or not all(0 <= index < counts[0] for index in wanted):
         raise RequestError(f"'{places[0].tap}' has channels 0 to {counts[0] - 1}, each at most once, not {features}")
     sides = first.input_size if size is None else pair("size", size)
-    second.check_size(sides)
     given = None if photos is None else listed_photos(photos)
     if given is not None and len(given) < FEWEST_PHOTOS:
         raise RequestError(f"a correlation takes at least {FEWEST_PHOTOS} photos, not {len(given)}")
     pictures = (
         _noise(first.channels, sides, seed) if given is None else [as_image(one, first.channels) for one in given]
     )
-    answers = [
-        responses(network, place, pictures, aggregate, sides if given is None else network.input_size)
-        for network, place in zip((first, second), places, strict=True)
-    ]
-    alive = [_varying(some).nonzero()[:, 0].tolist() for some in answers]
-    dead = ([i for i in range(n) if i not in set(some)] for n, some in zip(counts, alive, strict=True))
-    dead_first, dead_second = dead
-    realised = [index for index in wanted if index not in set(dead_first)]
-    for some, network, place in ((realised, first, places[0]), (alive[1], second, places[1])):
-        if not some:
-            raise RequestError(f"channels of {network.name} '{place.tap}' answer all pictures alike: all are dead")
-    units = [some[:, living].square().mean(0).sqrt() for some, living in zip(answers, alive, strict=True)]
-
-    asked = [
-        ScaledDirection(
-            places[0],
-            torch.eye(len(alive[0]))[alive[0].index(index)],
-            cosine_power,
-            aggregate,
-            features=tuple(alive[0]),
-            units=torch.ones(counts[0]).double().index_put((torch.tensor(alive[0]),), units[0]),
+    # Before the first network has worked for hours, so that a second that cannot take its pictures says so.
+    responses(second, places[1], [torch.full((second.channels, *sides), 0.5)], aggregate, sides)
+    here, there = (
+        Side(
+            network,
+            place,
+            responses(network, place, pictures, aggregate, sides if given is None else network.input_size),
         )
-        for index in realised
+        for network, place in zip((first, second), places, strict=True)
+    )
+    realised = [index for index in wanted if index in set(here.alive)]
+    for some, side in ((realised, here), (there.alive, there)):
+        if not some:
+            where = f"{side.network.name} '{side.place}'"
+            raise RequestError(f"the channels of {where} that are in question are dead: they answer all pictures alike")
+    targets = torch.eye(len(here.alive), dtype=torch.float64)[[here.alive.index(index) for index in realised]]
+    asked = [
+        direction(here.place.tap, x, cosine_power, aggregate, after_relu=here.place.after_relu, features=here.alive)
+        for x in targets
     ]
-    result = maximize(first, asked, recipe=recipe, steps=steps, size=sides, seed=seed, progress=progress)
-    made = result.made
-    assert made is not None
-    settings: dict[str, Any] = {
-        "verb": "compare",
-        "networks": [repr(first), repr(second)],
-        "at": [str(place) for place in places],
-        "after_relu": [place.after_relu for place in places],
-        "features": None if features is None else wanted,
-        "cosine_power": cosine_power,
-        "aggregate": aggregate,
-        "smoothing": last.smoothing,
-        "photos": None if given is None else [photo_as_setting(*one) for one in zip(given, pictures, strict=True)],
-        "usual_sizes": [some.tolist() for some in units],
-        **{name: result.settings[name] for name in ("recipe", "parametrization", "size", "seed", "device")},
-    }
-    columns = alive[1]
-    found: list[dict[str, Any]] = []
-    hidden = None if progress is None else not progress
+    result = maximize(here.scaled, asked, recipe=recipe, steps=steps, size=sides, seed=seed, progress=progress)
+    found: list[_Inverse] = []
     interrupted = result.interrupted
+    hidden = None if progress is None else not progress
     try:
         for i, number in enumerate(tqdm(result.asked, disable=hidden, unit="image", leave=False, desc="inverting")):
-            own, seen = (
-                in_units(
-                    sensitivity(
-                        network,
-                        made.parameters[i : i + 1],
-                        place,
-                        made.parametrization,
-                        aggregate=aggregate,
-                        features=living,
-                        smoothing=last.smoothing,
-                        memory=memory,
-                    ),
-                    scale,
-                )
-                for network, place, living, scale in zip((first, second), places, alive, units, strict=True)
-            )
-            at_home, abroad = (
-                recovered(one, cosine_power, None, result.images[i], "", place.tap, {})
-                for one, place in zip((own, seen), places, strict=True)
-            )
-            target = asked[number].vector.double()
-            found.append(
-                {
-                    "weights": abroad.objective,
-                    "residuals": uncancelled(seen.response, seen.gram, cosine_power)[0],
-                    "responses": seen.response[0],
-                    "ratios": abroad.ratio,
-                    "cosines": float(own.response[0] @ target / own.response[0].norm()),
-                    "own_angles": float(angle(at_home.objective, target)),
-                }
-            )
+            found.append(_inverse(result, i, targets[number], here, there, cosine_power, aggregate, memory))
     except KeyboardInterrupt:
         interrupted = True
         if not found:
             raise
-    done = [realised[number] for number in result.asked[: len(found)]]
-
-    def whole(name: str) -> Tensor:
-        out = torch.full((len(found), counts[1]), torch.nan, dtype=torch.float64)
-        out[:, columns] = torch.stack([one[name] for one in found])
-        return out
-
-    def listed(name: str) -> Tensor:
-        return torch.tensor([one[name] for one in found], dtype=torch.float64)
-
+    channels = [realised[number] for number in result.asked[: len(found)]]
     return Comparison(
         names=(first.name, second.name),
         taps=(str(places[0]), str(places[1])),
-        channels=done,
+        channels=channels,
         images=result.images[: len(found)],
-        weights=whole("weights"),
-        residuals=whole("residuals"),
-        responses=whole("responses"),
-        correlations=None if given is None else correlations(answers[0], answers[1])[done],
-        cosines=listed("cosines"),
-        own_angles=listed("own_angles"),
-        ratios=listed("ratios"),
-        dead=(dead_first, dead_second),
-        settings=settings,
+        weights=_columns([one.weights for one in found], there),
+        residuals=_columns([one.residuals for one in found], there),
+        responses=_columns([one.responses for one in found], there),
+        correlations=None if given is None else correlations(here.answers, there.answers)[channels],
+        cosines=torch.tensor([one.cosine for one in found], dtype=torch.float64),
+        own_angles=torch.tensor([one.own_angle for one in found], dtype=torch.float64),
+        ratios=torch.tensor([one.ratio for one in found], dtype=torch.float64),
+        dead=(here.dead, there.dead),
+        settings={
+            "verb": "compare",
+            "networks": [repr(first), repr(second)],
+            "at": [str(place) for place in places],
+            "after_relu": [place.after_relu for place in places],
+            "features": None if features is None else wanted,
+            "cosine_power": cosine_power,
+            "aggregate": aggregate,
+            "smoothing": last.smoothing,
+            "photos": None if given is None else [photo_as_setting(*one) for one in zip(given, pictures, strict=True)],
+            "usual_sizes": [here.units.tolist(), there.units.tolist()],
+            **{name: result.settings[name] for name in ("recipe", "parametrization", "size", "seed", "device")},
+        },
         interrupted=interrupted,
     )
+
+
+@dataclass(frozen=True)
+class _Inverse:
+    """What one realisation is to the second network, and whether it is a maximum in the first; see `Comparison`."""
+
+    weights: Tensor
+    residuals: Tensor
+    responses: Tensor
+    ratio: float
+    cosine: float
+    own_angle: float
+
+
+def _inverse(
+    result: Result,
+    index: int,
+    target: Tensor,
+    here: Side,
+    there: Side,
+    cosine_power: float,
+    aggregate: Aggregate,
+    memory: int,
+) -> _Inverse:
+    made = result.made
+    assert made is not None
+    at_home, abroad = (
+        sensitivity(
+            side.scaled,
+            made.parameters[index : index + 1],
+            side.place,
+            made.parametrization,
+            aggregate=aggregate,
+            features=side.alive,
+            smoothing=made.stages[-1].smoothing,
+            memory=memory,
+        )
+        for side in (here, there)
+    )
+    own, other = (
+        recovered(seen, cosine_power, None, result.images[index], "", side.place.tap, {})
+        for seen, side in ((at_home, here), (abroad, there))
+    )
+    return _Inverse(
+        weights=other.objective,
+        residuals=uncancelled(abroad.response, abroad.gram, cosine_power)[0],
+        responses=abroad.response[0],
+        ratio=other.ratio,
+        cosine=float(at_home.response[0] @ target / at_home.response[0].norm()),
+        own_angle=float(angle(own.objective, target)),
+    )
+
+
+def _columns(rows: Sequence[Tensor], side: Side) -> Tensor:
+    """Rows [alive] as [N, channels], NaN where a channel is dead."""
+    out = torch.full((len(rows), side.answers.shape[1]), torch.nan, dtype=torch.float64)
+    out[:, side.alive] = torch.stack(list(rows))
+    return out
 
 
 def uncancelled(response: Tensor, gram: Tensor, cosine_power: float) -> Tensor:
@@ -251,16 +296,11 @@ def uncancelled(response: Tensor, gram: Tensor, cosine_power: float) -> Tensor:
     return share.where(share.isfinite(), torch.nan)
 
 
-def in_units(seen: Sensitivity, units: Tensor) -> Sensitivity:
-    """Response and Gram matrix with each feature divided by its unit, positive [features]."""
-    return replace(seen, response=seen.response / units, gram=seen.gram / units[:, None] / units)
-
-
 def correlations(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's correlation of each column of [N, A] with each of [N, B], float64 [A, B]; NaN where one is constant."""
     a, b = ((some - some.mean(0)).double() for some in (first, second))
     a, b = a / a.norm(dim=0), b / b.norm(dim=0)
-    a[:, ~_varying(first)], b[:, ~_varying(second)] = torch.nan, torch.nan
+    a[:, ~varying(first)], b[:, ~varying(second)] = torch.nan, torch.nan
     matrix: Tensor = a.mT @ b
     return matrix.clamp(-1, 1)
 
@@ -279,8 +319,8 @@ def responses(
     return torch.cat(found)
 
 
-def _varying(answers: Tensor) -> Tensor:
-    """Which channels do not answer all pictures alike, bool [channels]."""
+def varying(answers: Tensor) -> Tensor:
+    """Which columns of [N, channels] are not constant, bool [channels]."""
     spread = answers.amax(0) - answers.amin(0)
     varying: Tensor = spread > _CONSTANT * answers.abs().amax(0)
     return varying

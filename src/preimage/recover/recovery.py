@@ -18,10 +18,10 @@ from preimage.objectives import Direction, direction
 from preimage.recover.angles import angle
 from preimage.result import figure_html, file_stem, number
 
-STANDS_OUT = 0.8
+STANDS_OUT = 0.6
 """Of an image that is the answer to something, the smallest singular value is at most this share of the next.
 
-Measured: `experiments/inverse_feature_visualization.py --wrong`, docs/recover.md."""
+Measured: `python experiments/recover_limits.py wrong`; docs/recover.md."""
 _LISTED, _CANDIDATES = 8, 5
 
 
@@ -108,8 +108,8 @@ class Recovery:
         """How far to trust it, in a sentence."""
         if self.idle > 1:
             return (
-                f"{self.idle} of {len(self.singular_values)} directions of these features move the image not at all, so "
-                "the objective is known only up to them: ask with another aggregation, or leave them out (space=)"
+                f"{self.idle} of {len(self.singular_values)} directions of these features move the image not at all, "
+                "so the objective is known only up to them: ask with another aggregation, or leave them out (space=)"
             )
         if self.is_plane:
             return "the two smallest singular values are equal: any mixture of the first two candidates answers it"
