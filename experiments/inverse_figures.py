@@ -52,7 +52,7 @@ def drawn(name: str, runs: Sequence[Measured], folder: Path = PICTURES) -> Path:
         angles = {kind: values.double() for kind, values in one.angles.items()}
         densities(axes["d"], angles, 90, "angle to the target objective (degrees)")
         ssim = {kind: one.ssim[kind].double() for kind in AGAIN}
-        densities(axes["e"], ssim, 1, "SSIM, re-optimised for each objective")
+        densities(axes["e"], ssim, 1, "SSIM, before and after re-optimising")
     figure.suptitle(title(name, runs), fontsize=11)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"inverse-{name}.png"
@@ -103,7 +103,7 @@ def stability(axis: Axes, runs: Sequence[Measured]) -> None:
     """Density of SSIM under re-optimisation for the target, with the line below which a sample is unstable."""
     of_runs = {str(one.run.features): one.ssim["target"].double() for one in runs}
     colours = _shades(runs)
-    densities(axis, of_runs, 1, "SSIM, re-optimised for the target", dict(zip(of_runs, colours, strict=True)))
+    densities(axis, of_runs, 1, "SSIM, target objective", dict(zip(of_runs, colours, strict=True)))
     axis.axvline(UNSTABLE, color="tab:red", linestyle="--", linewidth=1)
     legend = axis.get_legend()
     if legend is not None:
@@ -126,14 +126,16 @@ def angles_and_ssim(axis: Axes, runs: Sequence[Measured]) -> None:
             if len(runs) > 1:
                 handles.append(_handle(colour, f"{one.run.features} features"))
     handles.append(_handle("black", "unstable", "^"))
+    if any(one.spaces for one in runs):
+        handles.append(_handle("black", "size: fraction of the target in $Z_k^{-1}C$", ""))
     axis.set(
         xlabel="angle to the target objective (degrees)",
-        ylabel="SSIM, re-optimised for the predicted",
+        ylabel="SSIM, predicted objective",
         xlim=(-2, 92),
         ylim=(min(0.0, *(_least(one) for one in runs)) - 0.02, 1.03),
     )
     if len(runs) == 1:
-        axis.legend(handles=handles, fontsize=7, ncols=len(handles), **ABOVE)
+        axis.legend(handles=handles, fontsize=7, ncols=4 if len(handles) <= 4 else 3, **ABOVE)
     else:
         axis.legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
@@ -151,7 +153,8 @@ def densities(axis: Axes, of: dict[str, Tensor], end: float, label: str, colours
         axis.plot([], [], color=colour, label=NAMES.get(name, name))
         if len(numbers) > 2 and numbers.std() > 1e-4 * end:
             density = _folded(gaussian_kde(numbers), grid, lowest, end)
-            axis.fill_between(grid, density / density.max(), color=colour, alpha=0.15, linewidth=0)
+            if len(of) <= 4:
+                axis.fill_between(grid, density / density.max(), color=colour, alpha=0.15, linewidth=0)
             axis.plot(grid, density / density.max(), color=colour)
     axis.set(xlabel=label, ylabel="density (each scaled to 1)", ylim=(-0.05 * len(of) - 0.06, 1.05))
     axis.set_yticks([0, 0.5, 1])

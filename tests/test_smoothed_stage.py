@@ -98,8 +98,8 @@ def lowered(risen: tuple[Network, EachItsOwn, Tensor], share: float | None, step
 def test_without_kinks_the_gradient_vanishes_and_with_them_it_does_not(
     risen: tuple[Network, EachItsOwn, Tensor],
 ) -> None:
-    """All of paper 1 rests on it. The wider, the sooner. Measured after 200 steps, of three networks: 1e-8 to 0.03 of the
-    gradient is left with wide kinks, 0.002 to 0.07 with those of the recipe, and 0.4 to 0.8 with the network as it is,
+    """All of paper 1 rests on it. The wider, the sooner. Measured after 200 steps, of three networks: 1e-8 to 0.03 of
+    the gradient is left with wide kinks, 0.002 to 0.07 with the recipe's, and 0.4 to 0.8 with the network as it is,
     where L-BFGS gets no further."""
     wide, narrow, sharp = (lowered(risen, share, 200)[0] for share in (0.1, WIDTH, None))
     assert wide.max() < 0.1 and wide.median() < 0.01 and wide.min() < 1e-3

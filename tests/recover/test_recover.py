@@ -153,17 +153,19 @@ def test_no_objective_explains_other_images_as_well(network: Network, made: Resu
         assert angle(each.objective, target) > 30
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="0.8 was measured on 256 features; of few, noise has 0.4 to 0.8: /tmp/patches7/stands_out.patch",
+FEW = pytest.mark.xfail(
+    strict=True, reason="measured on hundreds of features; of few, noise has 0.4 to 0.7: /tmp/patches7/stands_out.patch"
 )
-@pytest.mark.parametrize("features", [8, 16, 32])
+
+
+@pytest.mark.parametrize("features", [pytest.param(8, marks=FEW), pytest.param(16, marks=FEW), 32])
 def test_nothing_stands_out_of_noise(features: int) -> None:
+    """Measured: ratios of 0.38 to 0.53 of 8 features, 0.53 to 0.78 of 16, 0.61 to 0.83 of 32."""
     wide = kinked(2, features)
     assert sum(each.stands_out for each in recovered(wide, noise(3, 16))) <= 1
 
 
-@pytest.mark.xfail(strict=True, reason="as for noise: /tmp/patches7/stands_out.patch")
+@FEW
 @pytest.mark.parametrize("how", ["another network", "upside down"])
 def test_nothing_stands_out_of_images_that_are_no_maxima_here(network: Network, made: Result, how: str) -> None:
     other, images = (network, made.images[:4].flip(2)) if how == "upside down" else (kinked(51), made.images[:4])

@@ -183,7 +183,7 @@ class _Run:
         v = reached.parameters if everyone else reached.parameters[self.alive]
         if stage.weights_per_gradient:
             if self._units is None:
-                self._units = torch.ones(len(self.alive), device=v.device)
+                self._units = torch.ones(len(self.alive), device=v.device, dtype=v.dtype)
                 self._units[self.alive] = look.steepness(v)
             look.units = self._units[self.alive]
         value, gradient = look(v)
