@@ -27,7 +27,7 @@ from torch import Tensor
 import inverse_figures
 import inverse_summary as ask
 from figure import write_rows
-from inverse_runs import ADAM, AGAIN, LAST, Run, _climbed, made, parametrized, similarity, targets
+from inverse_runs import ADAM, AGAIN, LAST, Run, climbed, made, parametrized, similarity, targets
 from inverse_summary import Claim, Measured
 from preimage.objectives import Aggregate, floored_cosines
 from preimage.optimization import Adam, Stage
@@ -323,7 +323,7 @@ def optimised_again(run: Run, samples: dict[str, Any], objectives: Tensor, name:
     after = [
         picture
         for some, asked in zip(start.split(8), objectives.split(8), strict=True)
-        for picture in _climbed(run, asked, some, stages).pictures()
+        for picture in climbed(run, asked, some, stages).pictures()
     ]
     images = parametrized(run).picture(start).float()
     ssim = torch.tensor([similarity(a, b) for a, b in zip(images, after, strict=True)])

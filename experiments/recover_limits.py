@@ -8,7 +8,8 @@
 
 Eight objectives (four sampled with uniform Hoyer sparseness, four canonical) of the 256 channels of SqueezeNet's
 features.6 at 64 pixels, k = 2, means of maxima, unless said otherwise. Angles are degrees to the objective that was
-asked, 0 to 90; `ratio` is the smallest singular value as a share of the second, by which `Recovery.stands_out` judges.
+asked, 0 to 90; `ratio` is the smallest singular value as a share of the second, and `uncancelled` what is left of the
+features' gradients when they are weighted and added up, by which `Recovery.stands_out` judges.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def row(name: str, run: Run, x: Tensor, found: Sensitivity, **more: Any) -> dict
     """Angles of what is recovered and of the response."""
     solution = solve(found.response, found.gram, float(run.k))
     recovered = solution.best[:, : run.features]
+    apart = (solution.best.square() * found.gram.diagonal(dim1=1, dim2=2)).sum(1).sqrt()
+    left = solution.singular_values[:, 0] / apart
     angles, ratios = angle(x, recovered), solution.singular_values[:, 0] / solution.singular_values[:, 1]
     out = {
         "what": name,
@@ -89,6 +92,7 @@ def row(name: str, run: Run, x: Tensor, found: Sensitivity, **more: Any) -> dict
         "median angle of the response": round(float(angle(x, found.response[:, : run.features]).median()), 1),
         "median ratio": round(float(ratios.median()), 3),
         "ratios": [round(float(one), 3) for one in ratios],
+        "uncancelled": [round(float(one), 3) for one in left],
     }
     print(out, flush=True)
     return out

@@ -16,10 +16,21 @@ from preimage.invert import Inversion, invert
 from preimage.maximize import maximize
 from preimage.network import Network, Place, load
 from preimage.recipes import Recipe, recipes
-from preimage.recover import CriticalSpace, Recoveries, Recovery, find_critical_space, recover
+from preimage.recover import (
+    Audit,
+    Comparison,
+    CriticalSpace,
+    Recoveries,
+    Recovery,
+    compare,
+    find_critical_space,
+    recover,
+)
 from preimage.result import Result
 
 __all__ = [
+    "Audit",
+    "Comparison",
     "CriticalSpace",
     "Evaluation",
     "Explanation",
@@ -35,6 +46,7 @@ __all__ = [
     "Result",
     "UnknownTapError",
     "agreement",
+    "compare",
     "evaluate",
     "explain",
     "find_critical_space",

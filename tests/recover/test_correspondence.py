@@ -157,7 +157,6 @@ def test_an_image_is_no_maximum_for_another_network(with_itself: Comparison) -> 
     other = compared(small(5), features=REALISED[:1])
     assert float(other.residuals.min()) > 3 * float(with_itself.residuals[0].min())
     assert float(other.weights.abs().max()) < 0.9 * float(with_itself.weights[0].max())
-    assert float(other.own_angles[0]) < 5
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -267,7 +266,7 @@ def test_correlations_are_numpys(seed: int, count: int) -> None:
 def test_a_constant_has_no_correlation_and_hurts_no_other() -> None:
     a, b = drawn(0, 8, 3), drawn(1, 8, 2)
     expected = correlations(a, b)
-    a[:, 1], b[:, 0] = 0.1, 0.0
+    a[:, 1], b[:, 0] = 0.1 + 1e-9 * a[:, 0], 0.0  # (as far as float32 can tell)
     found = correlations(a, b)
     assert found.isnan().tolist() == [[True, False], [True, True], [True, False]]
     assert torch.equal(found[[0, 2], 1], expected[[0, 2], 1])

@@ -2,6 +2,8 @@
 
 from preimage.recover.angles import angle, contributions, fraction_inside, projected_angle, projected_target
 from preimage.recover.audit import Audit, audit
+from preimage.recover.comparison import Comparison, MatchRate
+from preimage.recover.correspondence import compare
 from preimage.recover.critical_space import CriticalSpace, choose_space, critical_spaces, dead_features
 from preimage.recover.finding_spaces import FoundSpaces, find_critical_space
 from preimage.recover.recovering import recover
@@ -12,14 +14,17 @@ from preimage.recover.targets import hoyer, sample_targets
 
 __all__ = [
     "Audit",
+    "Comparison",
     "CriticalSpace",
     "FoundSpaces",
+    "MatchRate",
     "Recoveries",
     "Recovery",
     "Sensitivity",
     "Solution",
     "angle",
     "audit",
+    "compare",
     "choose_space",
     "contributions",
     "critical_spaces",

@@ -112,7 +112,8 @@ def compare(
     """Realise channels of one network and ask another what these pictures are the answer to.
 
     at: the tap in the first network and that in the second, or one name for both; before a ReLU that they end in.
-    features: channels of the first that are realised; default: all (of 96 pixels, one takes half a minute).
+    features: channels of the first that are realised; default: all, of which each takes as long as a picture of
+        `maximize` does.
     photos: at least 3, better hundreds, on which channels are correlated: files, PIL images, arrays or tensors in
         [0, 1]. Their centres are shown to each network at its input size. Default: no correlation.
     recipe: one whose pictures are maxima: the last stage smooths kinks, and has neither transforms nor energies.

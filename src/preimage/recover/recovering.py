@@ -151,6 +151,9 @@ def recovered(
     best = solution.best[0]
     share = float(best[: len(alive)].norm().clamp_min(1e-300))
 
+    # Each feature's gradient by itself, and all of them added up.
+    lengths = some.gram[0].diagonal()
+    apart = float((best.square() * lengths).sum().sqrt().clamp_min(1e-300))
     dead = sorted(set(range(len(seen.features))) - set(alive.tolist()))
     return Recovery(
         image=image,
@@ -163,6 +166,7 @@ def recovered(
         features=seen.features,
         dead=seen.features[dead].tolist(),
         is_plane=bool(solution.is_plane[0]),
+        uncancelled=float(solution.singular_values[0, 0]) / apart,
         known=(best[len(alive) :] / share).tolist(),
         settings=settings,
     )

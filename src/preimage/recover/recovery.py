@@ -18,10 +18,10 @@ from preimage.objectives import Direction, direction
 from preimage.recover.angles import angle
 from preimage.result import figure_html, file_stem, number
 
-STANDS_OUT = 0.6
-"""Of an image that is the answer to something, the smallest singular value is at most this share of the next.
-
-Measured: `python experiments/recover_limits.py wrong`; docs/recover.md."""
+STANDS_OUT, CANCELS = 0.75, 0.125
+"""Of an image that is the answer to something, the smallest singular value is at most the first share of the next, and
+what is left of the features' gradients, once they are weighted and added, the second share of what they would add up to
+if they were perpendicular. Measured: `python experiments/recover_limits.py wrong`; docs/recover.md."""
 _LISTED, _CANDIDATES = 8, 5
 
 
@@ -38,7 +38,9 @@ class Recovery:
     features: the channels of the tap that these vectors consist of, int64 [features]. dead: those among them that no
         image can change, taken out before (zero in every vector).
     is_plane: whether the two smallest singular values are equal, so that any mixture of the first two candidates is as
-        good an answer. known: the coefficients of what was optimised besides, beside the objective's unit length
+        good an answer. uncancelled: |x^T Z_k Dy| as a share of sqrt(sum of x_j^2 |Dy_j|^2), what the gradients of the
+        single features would add up to if they were perpendicular; near 0 where they cancel, as at a maximum.
+        known: the coefficients of what was optimised besides, beside the objective's unit length
         (`preimage.recover.audit`). settings: as in `Result`.
     """
 
@@ -52,6 +54,7 @@ class Recovery:
     features: Tensor
     dead: list[int]
     is_plane: bool
+    uncancelled: float
     known: list[float] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -79,7 +82,8 @@ class Recovery:
     @property
     def stands_out(self) -> bool:
         """Whether one objective explains the image clearly better than all that are perpendicular to it."""
-        return self.ratio <= STANDS_OUT and not self.is_plane and self.idle <= 1
+        distinct = self.ratio <= STANDS_OUT and not self.is_plane and self.idle <= 1
+        return distinct and self.uncancelled <= CANCELS
 
     @property
     def angle_to_response(self) -> float:
@@ -113,7 +117,10 @@ class Recovery:
             )
         if self.is_plane:
             return "the two smallest singular values are equal: any mixture of the first two candidates answers it"
-        numbers = f"the smallest singular value is {self.ratio:.2f} of the next"
+        numbers = (
+            f"the smallest singular value is {self.ratio:.2f} of the next, and {self.uncancelled:.3f} of the features' "
+            "gradients is left when they are added up"
+        )
         if self.stands_out:
             return f"one objective stands out: {numbers}"
         return (
@@ -131,6 +138,7 @@ class Recovery:
             "strongest": [{"channel": index, "weight": number(weight)} for index, weight in self.strongest()],
             "angle_to_response": number(self.angle_to_response),
             "residual": number(self.residual),
+            "uncancelled": number(self.uncancelled),
             "dead": self.dead,
             "features": self.features.tolist(),
             "objective": [number(value) for value in self.objective.tolist()],
