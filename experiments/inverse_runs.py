@@ -138,7 +138,7 @@ def _part(run: Run, some: Tensor, number: int) -> dict[str, Any]:
     generators = [torch.Generator().manual_seed(1000 * number + i) for i in range(len(some))]
     start = torch.stack([parametrization.start(generator) for generator in generators])
     began = time.perf_counter()
-    reached = _climbed(
+    reached = climbed(
         run, some, start, (Stage(ADAM, Adam(0.05), asks=floored_cosines), Stage(LAST, LBFGS(), smoothing=WIDTH))
     )
     parameters = reached.parameters
@@ -160,7 +160,7 @@ def _part(run: Run, some: Tensor, number: int) -> dict[str, Any]:
         ("response", seen.response),
         ("random", random),
     ):
-        after = _climbed(
+        after = climbed(
             run, objectives, parameters.float(), (Stage(AGAIN, Adam(0.05), asks=floored_cosines),)
         ).pictures()
         again[f"ssim {name}"] = torch.tensor([similarity(a, b) for a, b in zip(before, after, strict=True)])
@@ -179,7 +179,7 @@ def _part(run: Run, some: Tensor, number: int) -> dict[str, Any]:
     }
 
 
-def _climbed(run: Run, objectives: Tensor, start: Tensor, stages: Sequence[Stage]) -> Climb:
+def climbed(run: Run, objectives: Tensor, start: Tensor, stages: Sequence[Stage]) -> Climb:
     network = opened(run.network)
     features = None if run.features == network.tap(run.tap).channels else range(run.features)
     asked = EachItsOwn(

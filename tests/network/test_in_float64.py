@@ -218,6 +218,7 @@ def test_blocks_may_stand_within_each_other() -> None:
 
     with opened.held():
         assert answers() == torch.float32
+        borrowed = [id(weight) for weight in (*opened.module.parameters(), *opened.module.buffers())]
         with opened.in_float64():
             with opened.in_float64():
                 assert answers() == torch.float64
@@ -230,6 +231,7 @@ def test_blocks_may_stand_within_each_other() -> None:
             bomb.error = None
             assert answers() == torch.float64
         assert answers() == torch.float32
+        assert [id(weight) for weight in (*opened.module.parameters(), *opened.module.buffers())] == borrowed
     unchanged(opened.module, before)
 
 
