@@ -53,22 +53,29 @@ def borrowed(module: nn.Module) -> Iterator[None]:
 def precise(module: nn.Module) -> Iterator[None]:
     """Within the block the module's weights are in float64; to be used within `borrowed`, which knows what they were.
 
-    No weight is written to: others take their places, and they return.
+    No weight is written to: others take their places, and they return. What the module keeps of a run in float64 goes.
     """
-    places: list[tuple[dict[str, Any], str, Tensor]] = []
+    before: list[tuple[dict[str, Any], dict[str, Any]]] = []
     try:
         for part in module.modules():
             kinds: tuple[dict[str, Any], ...] = (part._parameters, part._buffers, vars(part))
             for held in kinds:
+                before.append((held, dict(held)))
                 for name, value in list(held.items()):
                     if isinstance(value, Tensor) and value.is_floating_point():
-                        places.append((held, name, value))
                         wide = value.detach().double()
                         held[name] = nn.Parameter(wide, False) if isinstance(value, nn.Parameter) else wide
         yield
     finally:
-        for held, name, value in places:
-            held[name] = value
+        for held, was in before:
+            for name in was.keys() | held.keys():
+                now, then = held.get(name), was.get(name)
+                if now is then or not (isinstance(now, Tensor) or isinstance(then, Tensor)):
+                    continue
+                if name in was:
+                    held[name] = then
+                else:
+                    del held[name]
 
 
 @dataclass

@@ -258,7 +258,9 @@ class Network:
         for numbers, apply in ((self.mean, torch.sub), (self.std, torch.div)):
             if numbers is not None:
                 images = apply(images, torch.tensor(numbers, device=images.device).view(1, -1, 1, 1))
-        prepared = images.to(self.dtype, memory_format=self._layout)
+        # (a module without parameters has no type of its own)
+        dtype = torch.float64 if self._answers_in is torch.float64 else self.dtype
+        prepared = images.to(dtype, memory_format=self._layout)
         # The network may write into what it is given, and that must not be the caller's own tensor.
         return prepared.clone() if prepared.data_ptr() == given.data_ptr() else prepared
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from preimage.errors import RequestError
@@ -95,7 +96,8 @@ def smooth_max_pool(
     # Cut to what windows reach, so that they can be unfolded and folded.
     padded = F.pad(value, (padding[1], right, padding[0], below), value=-torch.inf)[..., : reach[0], : reach[1]]
     apply: Callable[..., Tensor] = _SoftMaximum.apply
-    return apply(padded, highest, torch.as_tensor(width), tuple(kernel), tuple(stride), tuple(dilation))
+    wide = torch.as_tensor(width, dtype=value.dtype, device=value.device)
+    return apply(padded, highest, wide, tuple(kernel), tuple(stride), tuple(dilation))
 
 
 class _SoftMaximum(torch.autograd.Function):
@@ -121,6 +123,7 @@ class _SoftMaximum(torch.autograd.Function):
         return highest + width * total.log()
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (weights,) = context.saved_tensors
         size, kernel, stride, dilation = context.shapes
@@ -128,6 +131,22 @@ class _SoftMaximum(torch.autograd.Function):
         count, channels, positions, rows, columns = share.shape
         share = share.reshape(count, channels * positions, rows * columns)
         return F.fold(share, size, kernel, dilation, 0, stride), None, None, None, None, None
+
+
+class _SoftRectifier(torch.autograd.Function):
+    """w softplus(x / w); its slope is computed once, however often gradients go back through it."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor, width: Tensor) -> Tensor:
+        scaled = value / width
+        context.save_for_backward(torch.sigmoid(scaled))
+        return width * F.softplus(scaled, threshold=40)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = context.saved_tensors
+        return slope * gradients[0], None
 
 
 class _Kinks(TorchFunctionMode):
@@ -218,12 +237,8 @@ def _rectified(value: Tensor, width: Tensor, name: str, args: tuple[Any, ...], k
 
 
 def _above(value: Tensor, width: Tensor) -> Tensor:
-    with torch.no_grad():
-        scaled = value / width
-        above, slope = width * F.softplus(scaled, threshold=40), torch.sigmoid(scaled)
-    # The slope is computed once, however often gradients go back through it; the bracket is zero.
-    out: Tensor = above + slope * (value - value.detach())
-    return out
+    apply: Callable[..., Tensor] = _SoftRectifier.apply
+    return apply(value, width)
 
 
 def _pooled(value: Tensor, width: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

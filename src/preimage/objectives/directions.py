@@ -67,6 +67,8 @@ class Direction(Objective):
         if self.features is not None:
             if not all(0 <= index < tap.channels for index in self.features):
                 raise RequestError(f"'{tap.name}' has channels 0 to {tap.channels - 1}, not all of {self.features}")
+            if len(set(self.features)) < len(self.features):
+                raise RequestError(f"no feature of '{tap.name}' counts twice, but {self.features} were given")
             if len(self.vector) != len(self.features):
                 raise RequestError(f"{len(self.features)} features take as many numbers, not {len(self.vector)}")
             return self
@@ -96,6 +98,7 @@ class Direction(Objective):
 
     def __str__(self) -> str:
         strongest = int(self.vector.abs().argmax())
+        strongest = strongest if self.features is None else self.features[strongest]
         return f"direction({self.place}, {len(self.vector)} channels, strongest {strongest}, cos^{self.cosine_power:g})"
 
 
@@ -177,7 +180,7 @@ def aggregated(activation: Tensor, aggregate: Aggregate, width: Tensor | float |
         if width is None:
             activation = F.max_pool2d(activation, 3, stride=1)
         else:
-            wide = torch.as_tensor(width).to(activation).view(-1, 1, 1, 1)
+            wide = torch.as_tensor(width, dtype=activation.dtype, device=activation.device).view(-1, 1, 1, 1)
             activation = smooth_max_pool(activation, wide, (3, 3), (1, 1))
     flat = activation.flatten(2)
     if aggregate == "centre":

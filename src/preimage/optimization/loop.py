@@ -17,7 +17,7 @@ from torch import Tensor
 
 from preimage.errors import NonFiniteScoreError, RequestError
 from preimage.network import Answering, Network, Smoothed, smoothed
-from preimage.objectives import EachItsOwn
+from preimage.objectives import EachItsOwn, Objective
 from preimage.optimization.optimizer import Ascender
 from preimage.optimization.stage import Stage
 from preimage.parametrizations import Parametrization
@@ -108,7 +108,7 @@ def climb(
                         run.check()
                     if snapshot_every and done % snapshot_every == 0:
                         image = reached.pictures()
-                        reached.snapshots.append((done, _resized(image, parametrization).cpu()))
+                        reached.snapshots.append((done, _resized(image, parametrization).float().cpu()))
                     if on_step:
                         on_step()
                     if not run.alive.any():
@@ -129,8 +129,10 @@ class _Run:
         self._reached = reached
         self._noise = noise
         self._ascender: Ascender | None = None
-        # For all images, where the stage wants no kinks: the network, and what is asked of it.
-        self._smooth: tuple[Smoothed, EachItsOwn] | None = None
+        # For all images, where the stage wants no kinks: what the network saw when it began, and, for what was asked
+        # last, the network and the objective.
+        self._begun: Tensor | None = None
+        self._smooth: tuple[tuple[Objective, ...], Smoothed, EachItsOwn] | None = None
         self._units: Tensor | None = None  # of the regularizers' weights, [N], where the stage wants them measured
         self.alive = torch.ones(len(reached.parameters), dtype=torch.bool)
         self.look: _Look | None = None
@@ -150,7 +152,7 @@ class _Run:
             raise RequestError("the first stage needs an optimizer")
         if self._resize(_at(whole, stage)) and stage.optimizer is None:
             raise RequestError("a stage in which the picture has another size needs an optimizer of its own")
-        self.look = self._units = self._smooth = None
+        self.look = self._units = self._begun = self._smooth = None
         if stage.smoothing is not None:
             if not isinstance(self._network, Network):
                 raise RequestError("kinks can be smoothed of a whole network only, not of what lies behind a tap")
@@ -175,7 +177,7 @@ class _Run:
         stage, reached, everyone = self._stage, self._reached, bool(self.alive.all())
         objective = (self._objective if everyone else self._objective.kept(self.alive.tolist())).at(progress)
         if self.look is None or self.look.plain.members != objective.members:
-            network, asked = self._asked(objective, stage, view)
+            network, asked = self._asked(objective, stage, view, progress)
             self.look = _Look(network, objective, asked, reached.parametrization, stage)
         look, ascender = self.look, self._ascender
         assert ascender is not None
@@ -208,22 +210,31 @@ class _Run:
             )
         reached.trace.append(scores)
 
-    def _asked(self, plain: EachItsOwn, stage: Stage, view: View) -> tuple[Answering, EachItsOwn]:
+    def _asked(self, plain: EachItsOwn, stage: Stage, view: View, progress: float) -> tuple[Answering, EachItsOwn]:
         """The network of this stage and what it is asked, for the images that are still going."""
-        asked = plain if stage.asks is None else EachItsOwn(tuple(map(stage.asks, plain.members)))
+
+        def asked(members: EachItsOwn) -> EachItsOwn:
+            return members if stage.asks is None else EachItsOwn(tuple(map(stage.asks, members.members)))
+
         if stage.smoothing is None:
-            return self._network, asked
-        if self._smooth is None:
-            if not isinstance(self._network, Network) or not self.alive.all():
+            return self._network, asked(plain)
+        if not isinstance(self._network, Network):
+            raise RequestError("kinks can be smoothed of a whole network only, not of what lies behind a tap")
+        if self._begun is None:
+            if not self.alive.all():
                 raise RequestError("kinks can be smoothed of a whole network only, before any image is stopped")
-            seen = self._reached.parametrization.as_seen(self._reached.images(), view)
             with torch.no_grad():
-                network = smoothed(self._network, seen, tuple(asked.places()), stage.smoothing)
-                activations = network.run(seen, network.taps)
-            self._smooth = network, asked.smoothed(activations, stage.smoothing)
-        network, smooth = self._smooth
-        going = self.alive.tolist()
-        return network.kept(self.alive), smooth.kept(going)
+                self._begun = self._reached.parametrization.as_seen(self._reached.images(), view)
+        whole = self._objective.at(progress)
+        if self._smooth is None or self._smooth[0] != whole.members:
+            everything = asked(whole)
+            with torch.no_grad():
+                network = smoothed(self._network, self._begun, tuple(everything.places()), stage.smoothing)
+                activations = network.run(self._begun, network.taps)
+            self._smooth = whole.members, network, everything.smoothed(activations, stage.smoothing)
+        _, network, smooth = self._smooth
+        views = len(self._begun) // len(self.alive)
+        return network.kept(self.alive.repeat_interleave(views)), smooth.kept(self.alive.tolist())
 
     def check(self) -> None:
         """Raise `NonFiniteScoreError` if one of the last scores is NaN or infinite."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -64,7 +65,8 @@ def recover(
     Raises `RequestError` for images that cannot be read or that the network does not take, unknown taps, a network in
     half precision, a space of other features, and where the Jacobian does not fit into memory.
     """
-    single = not isinstance(images, (list, tuple)) and not (isinstance(images, Tensor) and images.ndim == 4)
+    is_stack = isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4
+    single = not is_stack and not isinstance(images, (list, tuple))
     given = listed_photos(images)
     if not given:
         raise RequestError("there is no image to recover an objective from")
@@ -137,9 +139,15 @@ def recovered(
     some = seen.of(alive)
     basis = None
     if space is not None:
-        # What is left of C without the dead features, which it may or may not leave out by itself.
-        basis = torch.linalg.qr(space.basis[alive])[0] if len(alive) < len(seen.features) else space.basis
-        basis = basis[:, : len(alive)]
+        basis = space.basis
+        if len(alive) < len(seen.features) and space.complement.shape[1]:
+            # What C leaves out it still leaves out, less the dead features, which are out already.
+            left, lengths, _ = torch.linalg.svd(space.complement[alive])
+            basis = left[:, int((lengths > 1e-8).sum()) :]
+            if not basis.shape[1]:
+                raise RequestError(f"the critical space leaves out every feature of '{tap}' that this image can change")
+        elif len(alive) < len(seen.features):
+            basis = torch.eye(len(alive), dtype=torch.float64)
     solution = solve(some.response, some.gram, cosine_power, basis)
 
     def whole(vectors: Tensor) -> Tensor:

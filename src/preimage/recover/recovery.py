@@ -190,14 +190,20 @@ class Recoveries(Sequence[Recovery]):
 
     def as_dict(self) -> dict[str, Any]:
         """What `result.json` holds."""
-        settings = self._members[0].settings if self._members else {}
+        first = self._members[0].settings if self._members else {}
+        shared = {
+            name: value
+            for name, value in first.items()
+            if all(one.settings.get(name) == value for one in self._members)
+        }
+        own = [{name: value for name, value in one.settings.items() if name not in shared} for one in self._members]
         return {
             "preimage": version("preimage"),
             "torch": torch.__version__,
             "python": platform.python_version(),
-            **settings,
+            **shared,
             "interrupted": self.interrupted,
-            "recoveries": [{**one.as_dict(), "file": self._file(i)} for i, one in enumerate(self._members)],
+            "recoveries": [{**own[i], **one.as_dict(), "file": self._file(i)} for i, one in enumerate(self._members)],
         }
 
     def _file(self, index: int) -> str:

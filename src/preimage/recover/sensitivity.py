@@ -51,7 +51,7 @@ class Sensitivity:
 
     def of(self, features: Tensor | Sequence[int] | slice) -> Sensitivity:
         """The same for some of the features, by their position in `features`."""
-        chosen = torch.arange(len(self.features))[features]
+        chosen = torch.arange(len(self.features))[list(features) if isinstance(features, tuple) else features]
         rows = torch.cat([chosen, torch.arange(self.known) + len(self.features)])
         return replace(
             self,
@@ -110,6 +110,8 @@ def sensitivity(
     wanted = torch.arange(channels) if features is None else torch.as_tensor(list(features))
     if not len(wanted) or int(wanted.min()) < 0 or int(wanted.max()) >= channels:
         raise RequestError(f"'{place.tap}' has features 0 to {channels - 1}, not {features}")
+    if len(set(wanted.tolist())) < len(wanted):
+        raise RequestError(f"no feature of '{place.tap}' counts twice, but {features} were given")
     rows = _rows_that_fit(len(wanted), parameters[0].numel(), memory, place.tap, whole=average)
     at_once = max(1, _AT_ONCE // parameters[0].numel())
     together = (
@@ -223,14 +225,15 @@ def _rows_that_fit(features: int, parameters: int, memory: int, tap: str, *, who
             f"the mean Jacobian of the {features} features of '{tap}' takes {_size(16 * features * parameters)}, but "
             f"{_size(memory)} are allowed (memory=); {fit} features would fit"
         )
-    if fit < 2 * features / MOST_BLOCKS:
-        least = 16 * parameters * -(-2 * features // MOST_BLOCKS)
+    rows = fit // 2  # (two blocks are there at a time)
+    if rows * MOST_BLOCKS < features:
+        least, most = 16 * parameters * 2 * -(-features // MOST_BLOCKS), max(fit, rows * MOST_BLOCKS)
         raise RequestError(
             f"the Jacobian of the {features} features of '{tap}' takes {_size(8 * features * parameters)}, and even in "
-            f"{MOST_BLOCKS} blocks {_size(least)}, but {_size(memory)} are allowed (memory=); {fit * MOST_BLOCKS // 2} "
+            f"{MOST_BLOCKS} blocks {_size(least)}, but {_size(memory)} are allowed (memory=); {most} "
             "features would fit (features=), or a smaller image"
         )
-    return fit // 2
+    return rows
 
 
 def _size(count: int) -> str:
