@@ -120,12 +120,10 @@ def test_directions_of_other_features_or_widths_are_other_objectives() -> None:
     assert len({*same, *others}) == 1 + len(others)
 
 
-@pytest.mark.xfail(strict=True, reason="names the place among the features: /tmp/patches7/direction_str.patch")
 def test_a_direction_of_some_channels_names_the_strongest_channel() -> None:
     assert "strongest 5," in str(direction("0", [1.0, -3.0, 2.0], features=[4, 5, 0]))
 
 
-@pytest.mark.xfail(strict=True, reason="a channel counts twice, silently: /tmp/patches7/features_twice.patch")
 def test_a_feature_given_twice_is_refused() -> None:
     with pytest.raises(RequestError, match="twice"):
         direction("0", [1.0, 2.0], features=[3, 3]).bind(small())

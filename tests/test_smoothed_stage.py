@@ -237,11 +237,6 @@ def test_a_stage_may_move_and_resize_the_picture() -> None:
     assert torch.stack(reached.trace).isfinite().all()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=IndexError,
-    reason="widths are kept image by image where there is one for each view: /tmp/patches7/smoothed_stage.patch",
-)
 def test_a_stage_may_show_several_views_of_each_image() -> None:
     network, start = kinked(), normal(9, 2)
     windows = WindowsAround(((0.3, 0.3), (0.7, 0.7)), height=10, width=10)
@@ -250,7 +245,6 @@ def test_a_stage_may_show_several_views_of_each_image() -> None:
     assert (reached.trace[-1] > reached.trace[0]).all()
 
 
-@pytest.mark.xfail(strict=True, reason="the first of them is asked to the end: /tmp/patches7/smoothed_stage.patch")
 def test_a_sequence_goes_on_within_a_smoothed_stage() -> None:
     network, start = kinked(), normal(10, 1)
     first, second = (channel("3", i).bind(network) for i in (0, 1))
@@ -290,7 +284,6 @@ def test_the_plain_recipe_ends_without_kinks_and_says_so() -> None:
     assert float(made.trace[-1, 0]) != pytest.approx(float(made.scores[0]), rel=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="those of the last stage are in float64: /tmp/patches7/snapshots.patch")
 def test_snapshots_of_both_stages_are_of_one_type() -> None:
     asked = direction("3", torch.ones(FEATURES))
     made = maximize(kinked(), asked, recipe="plain", steps=11, snapshot_every=1, progress=False)

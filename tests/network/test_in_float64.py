@@ -268,9 +268,6 @@ class OnlyAttributes(nn.Module):
         return F.conv2d(x, self.kernel)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="prepare() gives a module without parameters float32 images: /tmp/patches7/prepare.patch"
-)
 def test_a_module_without_weights_computes_in_float64_too() -> None:
     opened, shown = Network(Square(), SIDE), images()
     with opened.in_float64():
@@ -278,11 +275,6 @@ def test_a_module_without_weights_computes_in_float64_too() -> None:
     assert torch.equal(found, shown.square())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RequestError,
-    reason="float32 images meet a float64 attribute where nothing is a parameter: /tmp/patches7/prepare.patch",
-)
 def test_a_module_whose_weights_are_attributes_alone_runs_in_float64() -> None:
     opened, shown = Network(OnlyAttributes(), SIDE), images()
     with opened.in_float64():
@@ -308,11 +300,6 @@ class Caching(nn.Module):
         return x * self.grid
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="what a module caches in float64 stays until the outer block ends: /tmp/patches7/precise.patch",
-)
 @pytest.mark.parametrize("how", ["attribute", "buffer"])
 def test_what_a_module_caches_in_float64_does_not_outlive_the_block(how: str) -> None:
     torch.manual_seed(0)

@@ -265,7 +265,6 @@ def test_equal_values_in_a_window_are_above_their_maximum_by_w_log_n(seed: int, 
     torch.testing.assert_close(above, torch.full_like(above, width * math.log(6)), rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.xfail(strict=True, reason="a float width is rounded to float32: /tmp/patches7/float_width.patch")
 def test_a_width_given_as_a_number_is_that_number() -> None:
     x = values(0)
     as_tensor = smooth_max_pool(x, torch.tensor(0.1, dtype=torch.float64), (2, 2), (1, 1))
@@ -273,7 +272,6 @@ def test_a_width_given_as_a_number_is_that_number() -> None:
 
 
 @pytest.mark.parametrize("name", ["relu", "pooling"])
-@pytest.mark.xfail(strict=True, reason="slopes are kept as numbers, silently: /tmp/patches7/second_derivatives.patch")
 def test_second_derivatives_are_refused(name: str) -> None:
     network, image = applied(KINKED[name]), on_kinks(0)
     found = smoothed(network, image, [OUTPUT], 0.5)

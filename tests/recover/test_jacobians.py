@@ -143,9 +143,6 @@ def test_a_slice_or_mask_of_features() -> None:
         assert torch.equal(part.gram, whole.gram[:, 1:3, 1:3])
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IndexError, reason="a tuple is taken for several axes: /tmp/patches7/of_a_tuple.patch"
-)
 def test_a_tuple_of_features() -> None:
     whole = sensitivity(classifier(), drawn(2), "3", KIND)
     assert torch.equal(whole.of((1, 2)).gram, whole.of([1, 2]).gram)
@@ -202,7 +199,6 @@ def test_the_memory_that_is_said_is_enough() -> None:
     torch.testing.assert_close(found.gram, asked(512, 2**30).gram, rtol=1e-12, atol=1e-16)
 
 
-@pytest.mark.xfail(strict=True, reason="odd numbers of rows are halved downwards: /tmp/patches7/blocks.patch")
 @pytest.mark.parametrize("fit", [3, 5])
 def test_there_are_never_more_blocks_than_is_said(fit: int) -> None:
     features = fit * MOST_BLOCKS // 2
@@ -212,9 +208,6 @@ def test_there_are_never_more_blocks_than_is_said(fit: int) -> None:
         assert "would fit" in str(refused)  # noqa: PT017
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="half a row at a time is none at all: /tmp/patches7/blocks.patch"
-)
 def test_a_single_row_that_fits_is_not_enough_for_two_features() -> None:
     with pytest.raises(RequestError, match="1 features would fit"):
         asked(2, 16 * 9)
@@ -345,7 +338,6 @@ def test_wrong_requests_are_refused_in_a_sentence() -> None:
         sensitivity(half, v, Place("3"), KIND, smoothing=None)
 
 
-@pytest.mark.xfail(strict=True, reason="a feature counts twice, silently: /tmp/patches7/features_twice.patch")
 def test_a_feature_given_twice_is_refused() -> None:
     """Its two rows are equal, so that their difference would be the answer to every image."""
     with pytest.raises(RequestError, match="twice"):

@@ -84,9 +84,9 @@ def network() -> Network:
 
 @pytest.fixture(scope="module")
 def made(network: Network) -> Result:
-    """Images of all targets, and one of a target among half of the features; 440 steps of the recipe's 1,100."""
+    """Images of all targets, and one of a target among half of the features; the whole recipe."""
     asked = [*(direction(TAP, target) for target in TARGETS), direction(TAP, OF_SOME, features=SOME)]
-    return maximize(network, asked, recipe="plain", steps=440, progress=False)
+    return maximize(network, asked, recipe="plain", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def found(network: Network, made: Result) -> Recoveries:
 
 
 def test_the_objective_is_recovered_where_the_response_is_far_away(found: Recoveries) -> None:
-    """Measured: 0.4 to 1.1 degrees, where the feature response is 13 to 22 degrees away."""
+    """Measured: 0.06 to 0.5 degrees, where the feature response is 13 to 28 degrees away."""
     away = angle(found.objectives, TARGETS)
     response = angle(torch.stack([each.response for each in found]), TARGETS)
     assert away.max() < 4
@@ -119,7 +119,7 @@ def test_the_objective_among_some_features_is_recovered(network: Network, made: 
 
 
 def test_a_picture_of_eight_bits_is_enough(network: Network, made: Result, tmp_path: Path) -> None:
-    """Measured: 0.6 to 1.8 degrees from files, 0.2 to 1.6 from the images themselves; the bound is for both."""
+    """Measured: 0.4 to 0.8 degrees from files; the bound allows for runs that end elsewhere."""
     made.save(tmp_path)
     files = [tmp_path / name for name in made.file_names()[:4]]
     from_files = recovered(network, files)
@@ -153,37 +153,41 @@ def test_no_objective_explains_other_images_as_well(network: Network, made: Resu
         assert angle(each.objective, target) > 30
 
 
-FEW = pytest.mark.xfail(
-    strict=True, reason="measured on hundreds of features; of few, noise has 0.4 to 0.7: /tmp/patches7/stands_out.patch"
-)
-
-
-@pytest.mark.parametrize("features", [pytest.param(8, marks=FEW), pytest.param(16, marks=FEW), 32])
+@pytest.mark.parametrize("features", [8, 16, 32])
 def test_nothing_stands_out_of_noise(features: int) -> None:
-    """Measured: ratios of 0.38 to 0.53 of 8 features, 0.53 to 0.78 of 16, 0.61 to 0.83 of 32."""
+    """Measured: of few features the smallest singular value is 0.38 to 0.83 of the next by itself, so that this says
+    little; of their gradients 0.23 to 0.36 is left, where of the images above it is at most 0.1."""
     wide = kinked(2, features)
-    assert sum(each.stands_out for each in recovered(wide, noise(3, 16))) <= 1
+    others = recovered(wide, noise(3, 16))
+    assert not any(each.stands_out for each in others)
+    assert min(each.uncancelled for each in others) > 0.2
 
 
-@FEW
 @pytest.mark.parametrize("how", ["another network", "upside down"])
 def test_nothing_stands_out_of_images_that_are_no_maxima_here(network: Network, made: Result, how: str) -> None:
     other, images = (network, made.images[:4].flip(2)) if how == "upside down" else (kinked(51), made.images[:4])
     for each in recovered(other, images):
         assert not each.stands_out
         assert each.says().startswith("no objective stands out: the smallest singular value is 0.")
+        assert each.uncancelled > 0.2
         assert "was it made for another network" in each.says()
 
 
-def test_what_is_said_follows_from_the_two_smallest_singular_values(found: Recoveries) -> None:
-    clear = replace(found[0], singular_values=torch.tensor([0.1, 1.0, 5.0]).double())
+def test_what_is_said_follows_from_singular_values_and_gradients(found: Recoveries) -> None:
+    clear = replace(found[0], singular_values=torch.tensor([0.1, 1.0, 5.0]).double(), uncancelled=0.05)
     assert clear.ratio == pytest.approx(0.1) and clear.residual == pytest.approx(0.02)
     assert clear.stands_out
-    assert clear.says() == "one objective stands out: the smallest singular value is 0.10 of the next"
-    unclear = replace(found[0], singular_values=torch.tensor([0.99, 1.0, 5.0]).double())
+    assert clear.says().startswith(
+        "one objective stands out: the smallest singular value is 0.10 of the next, and 0.05"
+    )
+    unclear = replace(clear, singular_values=torch.tensor([0.99, 1.0, 5.0]).double())
     assert not unclear.stands_out and "0.99 of the next" in unclear.says()
+    left = replace(clear, uncancelled=0.3)
+    assert not left.stands_out and "0.300 of the features' gradients is left" in left.says()
     plane = replace(clear, is_plane=True)
     assert not plane.stands_out and "any mixture of the first two" in plane.says()
+    idle = replace(clear, singular_values=torch.tensor([0.0, 1e-8, 0.5, 5.0]).double())
+    assert idle.idle == 2 and not idle.stands_out and idle.says().startswith("2 of 4 directions")
 
 
 # --- what is computed -------------------------------------------------------------------------------------------------
@@ -213,6 +217,8 @@ def test_it_is_the_solution_for_the_image_s_own_parameters(
         torch.testing.assert_close(each.candidates @ each.candidates.mT, torch.eye(5).double(), rtol=0, atol=1e-9)
         assert torch.equal(each.candidates[0], each.objective)
         assert each.residual == pytest.approx(float(each.singular_values[0] / each.singular_values[-1]))
+        left, rows = each.singular_values[0], seen.gram[i].diagonal().sqrt()
+        assert each.uncancelled == pytest.approx(float(left / (each.objective * rows).norm()), rel=1e-5)
         assert each.angle_to_response == pytest.approx(float(angle(each.objective, each.response)))
         assert torch.equal(each.image, images[i]) and not each.dead and not each.is_plane
 
@@ -231,7 +237,6 @@ def test_an_image_may_be_given_in_any_way(network: Network, made: Result, tmp_pa
     assert [each.name for each in together] == ["seven", "seven", "photo 2", "photo 3", "photo 4"]
 
 
-@pytest.mark.xfail(strict=True, reason="all but the first answer are dropped: /tmp/patches7/stacks.patch")
 def test_a_stack_of_arrays_is_many_images(network: Network) -> None:
     images = noise(5, 3)
     stack = images.permute(0, 2, 3, 1).numpy()
@@ -369,10 +374,6 @@ def parameters(image: Tensor) -> Tensor:
     return SigmoidPixels(3, *image.shape[1:]).parameters(image[None].double())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="rows of the space's basis are dropped, which fills the space up: /tmp/patches7/space_of_the_living.patch",
-)
 @pytest.mark.parametrize("of_dead", [True, False])
 def test_a_critical_space_leaves_it_out_also_where_a_feature_is_dead(of_dead: bool) -> None:
     """The sum of the others is the same for every image, whether the space counts the dead one in or not."""
@@ -398,9 +399,9 @@ def test_the_answer_can_be_asked(network: Network, made: Result, found: Recoveri
     assert isinstance(asked, Direction)
     torch.testing.assert_close(asked.vector.double(), found[1].objective, rtol=1e-6, atol=1e-7)
     assert (asked.place, asked.cosine_power, asked.aggregate, asked.features) == (Place(TAP), 2.0, "max-mean", None)
-    again = maximize(network, asked, recipe="plain", steps=220, progress=False)
-    # With half of the steps, it is answered nearly as well as what was asked in the first place.
-    assert again.scores[0] > 0.95 * float(made.scores[1])
+    again = maximize(network, asked, recipe="plain", steps=330, progress=False)
+    # With a third of the steps, it is answered nearly as well as what was asked in the first place.
+    assert again.scores[0] > 0.9 * float(made.scores[1])
 
 
 def test_every_setting_comes_back(network: Network) -> None:
@@ -451,7 +452,6 @@ def test_numbers_that_are_none_are_null(found: Recoveries, tmp_path: Path) -> No
     assert entry["residual"] is None and entry["response"] == [None] * 8 and entry["angle_to_response"] is None
 
 
-@pytest.mark.xfail(strict=True, reason="only the first image's size is said: /tmp/patches7/sizes.patch")
 def test_every_image_s_size_is_said(network: Network) -> None:
     said = strict(json.dumps(recovered(network, [noise(5, 1)[0], noise(6, 1, 20, 14)[0]]).as_dict()))
     assert [(one["parametrization"]["height"], one["parametrization"]["width"]) for one in said["recoveries"]] == [

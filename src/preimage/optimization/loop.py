@@ -9,6 +9,7 @@ Where P(v) is a mask and no picture, `Parametrization.as_seen` lays it over one,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -94,8 +95,11 @@ def climb(
     total, done = sum(stage.steps for stage in stages), 0
     objective.check(total)
     try:
-        with network.held():
+        with network.held(), ExitStack() as precise:
             for stage in stages:
+                precise.close()
+                if stage.smoothing is not None and isinstance(network, Network):
+                    precise.enter_context(network.in_float64())  # (its weights are converted once)
                 run.begin(stage, parametrization)
                 for step in range(stage.steps):
                     if step % stage.hold == 0:

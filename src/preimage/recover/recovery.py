@@ -18,7 +18,7 @@ from preimage.objectives import Direction, direction
 from preimage.recover.angles import angle
 from preimage.result import figure_html, file_stem, number
 
-STANDS_OUT, CANCELS = 0.75, 0.125
+STANDS_OUT, CANCELS = 0.75, 0.15
 """Of an image that is the answer to something, the smallest singular value is at most the first share of the next, and
 what is left of the features' gradients, once they are weighted and added, the second share of what they would add up to
 if they were perpendicular. Measured: `python experiments/recover_limits.py wrong`; docs/recover.md."""
