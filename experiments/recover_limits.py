@@ -5,6 +5,7 @@
     python experiments/recover_limits.py wrong      # images that are the answer to nothing here
     python experiments/recover_limits.py terms      # regularizers, filters and transforms beside the objective
     python experiments/recover_limits.py layers     # taps of three networks, sizes
+    python experiments/recover_limits.py spaces     # layers with directions that move no image, and critical spaces
 
 Eight objectives (four sampled with uniform Hoyer sparseness, four canonical) of the 256 channels of SqueezeNet's
 features.6 at 64 pixels, k = 2, means of maxima, unless said otherwise. Angles are degrees to the objective that was
@@ -31,7 +32,7 @@ from preimage.network.smoothing import WIDTH
 from preimage.objectives import EachItsOwn, direction, floored_cosines
 from preimage.optimization import LBFGS, Adam, Ascent, Climb, Stage, climb
 from preimage.priors import L2, Sobolev, TotalVariation
-from preimage.recover import Sensitivity, angle, sensitivity, solve
+from preimage.recover import Sensitivity, angle, choose_space, critical_spaces, sensitivity, solve
 from preimage.recover.audit import VIEWS, known_terms
 from preimage.transforms import InTurn, Jitter
 
@@ -262,7 +263,44 @@ def layers() -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"kinks": kinks, "width": width, "wrong": wrong, "terms": terms, "layers": layers}
+def spaces() -> list[dict[str, Any]]:
+    """Layers in which a direction moves no image: what algorithm 1 finds with 8 known objectives, and what that does
+    for 8 others."""
+    rows = []
+    for network, tap, count, side in (("squeezenet", "features.3", 128, 48), ("resnet50", "layer1.0", 256, 48)):
+        run = replace(BASE, network=network, tap=tap, features=count, side=side, sampled=8, canonical=8)
+        x = targets(run)
+        found = seen(run, climbed(run, x, [ADAM, END]).parameters)
+        known, others = (
+            Sensitivity(found.response[i::2], found.gram[i::2], found.features, found.parameters) for i in (0, 1)
+        )
+        candidates = critical_spaces(known.gram, below=0.1)
+        best, medians = choose_space(candidates, known.response, known.gram, x[::2], float(run.k))
+        for i in dict.fromkeys((0, best)):
+            basis = None if i == 0 else candidates[i].basis
+            solution = solve(others.response, others.gram, float(run.k), basis)
+            angles = angle(x[1::2], solution.best)
+            left_out = [
+                ", ".join(f"{int(j)} ({float(column[j]):+.2f})" for j in column.abs().topk(2).indices)
+                for column in candidates[i].complement.T
+            ]
+            rows.append(
+                {
+                    "what": f"{network} {tap}",
+                    "dimension": candidates[i].dimension,
+                    "of": count,
+                    "thresholds": [float(f"{value:.3g}") for value in candidates[i].thresholds],
+                    "left out": left_out,
+                    "median angle of the known": round(float(medians[i]), 2),
+                    "median angle": round(float(angles.median()), 2),
+                    "angles": [round(float(one), 1) for one in angles],
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+PARTS = {"kinks": kinks, "width": width, "wrong": wrong, "terms": terms, "layers": layers, "spaces": spaces}
 
 
 if __name__ == "__main__":
