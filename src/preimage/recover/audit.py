@@ -225,8 +225,9 @@ def known_terms(stage: Stage, parametrization: Parametrization, v: Tensor) -> tu
 def asked_features(objective: Objective, network: Network, image: Tensor) -> Asked:
     """An objective as a direction of one layer's features; raises `RequestError` for those that are none."""
     if isinstance(objective, Direction):
-        features = objective.features
-        return Asked(objective.place, objective.aggregate, features, objective.cosine_power, objective.vector.double())
+        vector = objective.vector.double()
+        vector /= vector.norm()  # (it is kept in float32)
+        return Asked(objective.place, objective.aggregate, objective.features, objective.cosine_power, vector)
     if isinstance(objective, WeightedSum):
         parts = [(weight, asked_features(term, network, image)) for weight, term in objective.terms]
         first = parts[0][1]
