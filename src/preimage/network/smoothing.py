@@ -8,6 +8,7 @@ module. Both lie above what they replace, by at most w log 2 and w log n (n numb
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,6 +170,7 @@ class _Kinks(TorchFunctionMode):
             return self.met(value, lambda width: _pooled(value, width, args, kwargs), func, args, kwargs)
         return func(*args, **kwargs)
 
+    @abstractmethod
     def met(
         self,
         value: Tensor,
@@ -178,7 +180,6 @@ class _Kinks(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """What the call is to return."""
-        raise NotImplementedError
 
 
 class _Widths(_Kinks):
