@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from preimage.exact import EXACT, Question, write_exact
 from preimage.images import to_pil, writable_folder, written_whole
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Result:
             "python": platform.python_version(),
             **self.settings,
             "interrupted": self.interrupted,
+            **({"exact": EXACT} if self.is_exact else {}),
             "images": [self.image_as_dict(i) for i in range(len(self.objectives))],
             "trace": [[number(value) for value in row] for row in self.trace.tolist()],
         }
@@ -95,7 +97,21 @@ class Result:
     def image_as_dict(self, index: int) -> dict[str, Any]:
         """What `result.json` says of one image."""
         score, name = number(float(self.scores[index])), self.file_names()[index]
-        return {"objective": self.objectives[index], "score": score, "file": name}
+        said = {"objective": self.objectives[index], "score": score, "file": name}
+        question = self.question(index)
+        return said if question is None else said | {"question": question.as_dict()}
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the pictures were made to be recovered from: the recipe's last stage smooths the network's kinks."""
+        return self.made is not None and self.made.stages[-1].smoothing is not None
+
+    def question(self, index: int) -> Question | None:
+        """How an image's objective was asked in the last stage, where that smooths kinks and asks for a direction."""
+        if self.made is None or not self.is_exact:
+            return None
+        stage, objective = self.made.stages[-1], self.made.objectives[index]
+        return Question.of(objective if stage.asks is None else stage.asks(objective), stage.smoothing)
 
     def file_names(self) -> list[str]:
         """One PNG name per image, made of its objective."""
@@ -104,6 +120,9 @@ class Result:
 
     def save(self, folder: str | Path) -> Path:
         """Write the PNGs and then `result.json` into `folder` (made if needed), each file whole or not at all.
+
+        Pictures that were made to be recovered from (`is_exact`) are also written in float32, all into one file
+        (`preimage.exact`), since 8 bits lose some of what `recover` needs.
 
         Raises `RequestError` if the folder cannot be written to.
         """
@@ -115,6 +134,10 @@ class Result:
             for image, name in zip(images, self.file_names(), strict=True):
                 with written_whole(path / f"{Path(name).stem}-step{steps}.png") as file:
                     to_pil(image).save(file)
+        if self.is_exact:
+            write_exact(path, dict(zip(self.file_names(), self.images, strict=True)))
+        else:
+            (path / EXACT).unlink(missing_ok=True)  # of what was saved here before, and is being replaced
         with written_whole(path / "result.json") as file:
             file.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
         return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from preimage.errors import RequestError
-from preimage.images import Photo, as_image, listed_photos, photo_as_setting, photo_names
+from preimage.exact import Picture, Question, is_folder, pictures
+from preimage.images import Photo, listed_photos
 from preimage.network import Network, Place
-from preimage.network.smoothing import WIDTH
 from preimage.objectives import Aggregate
 from preimage.parametrizations import Parametrization, SigmoidPixels
 from preimage.recover.critical_space import CriticalSpace
@@ -21,19 +21,20 @@ from preimage.recover.recovery import Recoveries, Recovery
 from preimage.recover.sensitivity import MEMORY, Sensitivity, sensitivity
 from preimage.recover.solving import solve
 
+AsMade = Literal["as made"]
 _CANDIDATES = 5
 
 
 def recover(
     network: Network,
     images: Photo | Sequence[Photo],
-    at: str | Place,
+    at: str | Place | None = None,
     *,
-    cosine_power: float = 2.0,
-    aggregate: Aggregate = "max-mean",
+    cosine_power: float | None = None,
+    aggregate: Aggregate | None = None,
     features: Sequence[int] | None = None,
     parametrization: Parametrization | None = None,
-    smoothing: float | None = WIDTH,
+    smoothing: float | AsMade | None = "as made",
     space: CriticalSpace | None = None,
     average: bool = False,
     memory: int = MEMORY,
@@ -45,14 +46,17 @@ def recover(
     smallest: the left-singular vector of Z_k(y) Dy with the smallest singular value. It is right for images that are
     maxima, as `maximize(..., recipe="plain")` makes them; `Recovery.stands_out` says whether this one looks like it.
 
-    images: one, or many: files, PIL images, arrays [H, W, C], tensors [C, H, W] in [0, 1]. They are taken at the size
-        that they have, since a resampled maximum is none.
-    at: the tap; before a ReLU that it ends in.
-    cosine_power, aggregate, features: k, how a map becomes one number per feature, and which channels are features
-        (all): what the image was made with, as in `objectives.direction`.
+    images: one, or many: files, folders, PIL images, arrays [H, W, C], tensors [C, H, W] in [0, 1]. They are taken at
+        the size that they have, since a resampled maximum is none. A folder that `maximize(..., recipe="plain")` was
+        saved to stands for its pictures in float32, and what its result.json says is the default for `at`,
+        `cosine_power`, `aggregate`, `features` and `smoothing`; any other folder stands for its image files.
+    at: the tap; before a ReLU that it ends in. Needed for all but such folders.
+    cosine_power, aggregate, features: k (2), how a map becomes one number per feature ("max-mean"), and which channels
+        are features (all): what the image was made with, as in `objectives.direction`.
     parametrization: how the image was parametrized; its size is fitted. Default: `SigmoidPixels`, as `plain` has it.
         The answer hardly depends on it, but pixels that have reached black or white count as little as they could move.
-    smoothing: how wide the network's kinks are made, as in the recipe (`plain`: 0.01); None: not at all.
+    smoothing: how wide the network's kinks are made, as in the recipe (`plain`: 0.01, which is the default); None: not
+        at all.
     space: the critical space, for layers in which some directions move no image (`critical_spaces`).
     average: the images are the last steps of one ascent (`maximize(..., snapshot_every=1)`), whose mean is stationary
         where the images are not: gives one `Recovery`, of the last image. For images made without smoothing.
@@ -62,65 +66,118 @@ def recover(
     Features that no image can change are taken out first, and listed (`Recovery.dead`). Ctrl-C between images keeps
     those that are done.
 
-    Raises `RequestError` for images that cannot be read or that the network does not take, unknown taps, a network in
-    half precision, a space of other features, and where the Jacobian does not fit into memory.
+    Raises `RequestError` for images and folders that cannot be read or that the network does not take, unknown taps, a
+    network in half precision, a space of other features, and where the Jacobian does not fit into memory.
     """
     is_stack = isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4
-    single = not is_stack and not isinstance(images, (list, tuple))
-    given = listed_photos(images)
-    if not given:
+    single = not is_stack and not isinstance(images, (list, tuple)) and not is_folder(images)
+    if not listed_photos(images):
         raise RequestError("there is no image to recover an objective from")
-    if cosine_power < 0:
+    if cosine_power is not None and cosine_power < 0:
         raise RequestError(f"cosine_power must not be negative, but is {cosine_power:g}")
-    if aggregate not in get_args(Aggregate):
+    if aggregate is not None and aggregate not in get_args(Aggregate):
         raise RequestError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not '{aggregate}'")
-    place = at if isinstance(at, Place) else Place(at)
-    channels = network.tap(place.tap).channels
-    chosen = list(range(channels)) if features is None else [int(index) for index in features]
-    if space is not None and len(space.basis) != len(chosen):
-        raise RequestError(f"the critical space has {len(space.basis)} features, but here are {len(chosen)}")
-    pictures = [as_image(one, network.channels) for one in given]
-    if average and len({tuple(one.shape) for one in pictures}) > 1:
+    given = pictures(images, network.channels)
+    asked = [question_of(one, at, cosine_power, aggregate, features, smoothing) for one in given]
+    chosen = {one: _features(network, one) for one in asked}
+    if space is not None:
+        for some in chosen.values():
+            if len(space.basis) != len(some):
+                raise RequestError(f"the critical space has {len(space.basis)} features, but here are {len(some)}")
+    if average and len({tuple(one.image.shape) for one in given}) > 1:
         raise RequestError("the steps of one ascent have one size, but these images have several")
-    names = photo_names(given)
+    if average and len(chosen) > 1:
+        raise RequestError("the steps of one ascent answer one question, but these images were made for several")
     settings = {
         "verb": "recover",
         "network": repr(network),
-        "at": str(place),
-        "after_relu": place.after_relu,
-        "cosine_power": cosine_power,
-        "aggregate": aggregate,
-        "features": None if features is None else chosen,
-        "smoothing": smoothing,
         "critical_space": None if space is None else {"left_out": space.complement.T.tolist()},
         "average": average,
-        "images": [photo_as_setting(one, image) for one, image in zip(given, pictures, strict=True)],
+        "images": [one.source for one in given],
     }
-    options: dict[str, Any] = {
-        "aggregate": aggregate,
-        "features": chosen,
-        "smoothing": smoothing,
-        "memory": memory,
+    typed = {
+        "at": at is not None,
+        "cosine_power": cosine_power is not None,
+        "aggregate": aggregate is not None,
+        "features": features is not None,
+        "smoothing": smoothing != "as made",
     }
     found: list[Recovery] = []
-    turns = [list(range(len(pictures)))] if average else [[i] for i in range(len(pictures))]
+    turns = [list(range(len(given)))] if average else [[i] for i in range(len(given))]
     interrupted = False
     hidden = None if progress is None else not progress
     with network.held(), tqdm(turns, disable=hidden, unit="image", leave=False) as bar:
         try:
             for turn in bar:
-                height, width = pictures[turn[-1]].shape[1:]
+                last, question = given[turn[-1]], asked[turn[-1]]
+                height, width = last.image.shape[1:]
                 own = parametrization or SigmoidPixels(network.channels, height, width)
                 own = own.resized(height, width)
-                stacked = torch.stack([pictures[i] for i in turn]).double()
-                seen = sensitivity(network, own.parameters(stacked), place, own, average=average, **options)
-                said = settings | {"parametrization": own.describe()}
-                found.append(recovered(seen, cosine_power, space, pictures[turn[-1]], names[turn[-1]], place.tap, said))
+                seen = sensitivity(
+                    network,
+                    own.parameters(torch.stack([given[i].image for i in turn]).double()),
+                    question.at,
+                    own,
+                    aggregate=question.aggregate,
+                    features=chosen[question],
+                    smoothing=question.smoothing,
+                    memory=memory,
+                    average=average,
+                )
+                said = settings | _settings(last, question, typed) | {"parametrization": own.describe()}
+                found.append(
+                    recovered(seen, question.cosine_power, space, last.image, last.name, question.at.tap, said)
+                )
         except KeyboardInterrupt:
             interrupted = True
             if not found:
                 raise
     return found[0] if single or average else Recoveries(found, interrupted)
+
+
+def question_of(
+    picture: Picture,
+    at: str | Place | None,
+    cosine_power: float | None = None,
+    aggregate: Aggregate | None = None,
+    features: Sequence[int] | None = None,
+    smoothing: float | AsMade | None = "as made",
+) -> Question:
+    """How a picture is looked at: as one says (not None), else as the folder it comes from does, else as usual.
+
+    Raises `RequestError` where neither says at which tap.
+    """
+    if at is None and picture.question is None:
+        raise RequestError(
+            f"nothing says at which tap {picture.name} was made; name it (at=, on the command line --at)"
+        )
+    made = picture.question or Question(Place(""))
+    place = made.at if at is None else at if isinstance(at, Place) else Place(at)
+    if features is None and place == made.at:  # (of another tap they mean nothing)
+        features = made.features
+    return Question(
+        place,
+        made.aggregate if aggregate is None else aggregate,
+        made.cosine_power if cosine_power is None else cosine_power,
+        None if features is None else tuple(int(index) for index in features),
+        made.smoothing if smoothing == "as made" else smoothing,
+    )
+
+
+def _features(network: Network, question: Question) -> list[int]:
+    channels = network.tap(question.at.tap).channels
+    return list(range(channels)) if question.features is None else list(question.features)
+
+
+def _settings(picture: Picture, question: Question, typed: dict[str, bool]) -> dict[str, Any]:
+    """What settings say of how one picture was looked at, and which of it nobody had to type."""
+    said = question.as_dict() | {"at": str(question.at)}
+    if picture.question is not None:
+        taken = {name: said[name] for name, was_typed in typed.items() if not was_typed}
+        said["as_made"] = {"file": str(picture.said_by), **taken}
+    if picture.exact is not None:
+        said["exact"] = str(picture.exact)
+    return said
 
 
 def recovered(
