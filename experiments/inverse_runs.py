@@ -154,15 +154,12 @@ def _part(run: Run, some: Tensor, number: int) -> dict[str, Any]:
     before = parametrization.picture(parameters).float()
     again: dict[str, Tensor] = {}
     began = time.perf_counter()
-    for name, objectives in (
-        ("target", some),
-        ("predicted", predicted),
-        ("response", seen.response),
-        ("random", random),
-    ):
-        after = climbed(
-            run, objectives, parameters.float(), (Stage(AGAIN, Adam(0.05), asks=floored_cosines),)
-        ).pictures()
+    # (All in one batch: a third faster than four small ones.)
+    objectives = {"target": some, "predicted": predicted, "response": seen.response, "random": random}
+    stages = (Stage(AGAIN, Adam(0.05), asks=floored_cosines),)
+    starts = parameters.float().repeat(len(objectives), *(1,) * (parameters.ndim - 1))
+    pictures = climbed(run, torch.cat(list(objectives.values())), starts, stages).pictures()
+    for name, after in zip(objectives, pictures.chunk(len(objectives)), strict=True):
         again[f"ssim {name}"] = torch.tensor([similarity(a, b) for a, b in zip(before, after, strict=True)])
         if number == 0:
             again[f"image {name}"] = after.half()

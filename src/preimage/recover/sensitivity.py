@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.network import Network, Place, smoothed
-from preimage.network.smoothing import WIDTH
+from preimage.network import Answering, Network, Place, smoothed
+from preimage.network.smoothing import WIDTH, computing
 from preimage.objectives.directions import Aggregate, aggregated, has_maxima, maxima_width
 from preimage.parametrizations import Parametrization
 from preimage.priors import Kernel
@@ -25,9 +26,11 @@ MEMORY = 2 * 2**30
 """Bytes that Jacobians may take, unless one says."""
 MOST_BLOCKS = 32
 """Into how many blocks of rows a Jacobian is cut at most: b blocks take (b + 1) / 2 times as long as one."""
-_AT_ONCE = 2**17
+_AT_ONCE = 2**16
 """Numbers in the gradients that are computed together: small pictures many rows at a time, since there the overhead of
 a pass counts, and large ones one by one (`make bench-recover`)."""
+Precision = Literal["double", "single"]
+"""In which the network computes what is differentiated; what is done with its answers is in float64 in any case."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def sensitivity(
     views: Sequence[View] = (),
     update_kernels: Sequence[Kernel] = (),
     known: Tensor | None = None,
+    precision: Precision = "double",
 ) -> Sensitivity:
     """Response and Gram matrix of a tap's features for some images.
 
@@ -96,15 +100,19 @@ def sensitivity(
         that were made under random transforms. update_kernels: rows of the Jacobian are filtered by these in turn.
     known: gradients of further terms by the parameters, [N, terms, *shape]: each becomes one more row, scaled to the
         median length of the features' rows (so that their coefficients are of one size).
+    precision: "single" lets the network compute in float32, two to five times as fast on a CPU; singular values are
+        then right to about 1e-6 of the largest, which is below what the best images leave (`make bench-recover`).
 
     Raises `RequestError` if one row of the Jacobian takes more than `memory`, for channels that the tap does not have,
-    for a network in half precision, and for parameters of another shape than the parametrization's.
+    for a network in half precision, for parameters of another shape than the parametrization's, and other precisions.
     """
     if tuple(parameters.shape[1:]) != parametrization.shape or not len(parameters):
         raise RequestError(
             f"{type(parametrization).__name__} has parameters {[*parametrization.shape]} for each image, not "
             f"{list(parameters.shape[1:])}"
         )
+    if precision not in get_args(Precision):
+        raise RequestError(f"precision is one of {', '.join(get_args(Precision))}, not '{precision}'")
     place = at if isinstance(at, Place) else Place(at)
     channels = network.tap(place.tap).channels
     wanted = torch.arange(channels) if features is None else torch.as_tensor(list(features))
@@ -113,40 +121,44 @@ def sensitivity(
     if len(set(wanted.tolist())) < len(wanted):
         raise RequestError(f"no feature of '{place.tap}' counts twice, but {features} were given")
     rows = _rows_that_fit(len(wanted), parameters[0].numel(), memory, place.tap, whole=average)
-    at_once = max(1, _AT_ONCE // parameters[0].numel())
-    together = (
-        1 if average or rows < len(wanted) else max(1, min(at_once, memory // (rows * 16 * parameters[0].numel())))
-    )
+    at_once = max(1, min(rows, _AT_ONCE // parameters[0].numel()))
+    at_once = -(-rows // -(-rows // at_once))  # (so that the last pass of a block has hardly fewer rows)
+    dtype = torch.float64 if precision == "double" else torch.float32
     responses: list[Tensor] = []
     grams: list[Tensor] = []
     mean = torch.zeros(len(wanted), parameters[0].numel(), dtype=torch.float64) if average else None
-    with network.in_float64():
-        for some in torch.split(parameters.double(), together):
-            v = some.to(network.device)
-            seen = _Seen(network, v, place, parametrization, aggregate, wanted, smoothing, views, update_kernels)
+    with computing(network, dtype):
+        for i, one in enumerate(parameters.to(network.device, dtype)):
+            seen = _Seen(
+                network, one, at_once, place, parametrization, aggregate, wanted, smoothing, views, update_kernels
+            )
             responses.append(seen.response)
             if mean is None:
-                done = sum(len(gram) for gram in grams)
-                beside = None if known is None else known[done : done + len(some)].flatten(2).to(v)
-                grams.append(_gram(seen, rows, max(1, at_once // len(some)), beside))
+                beside = None if known is None else known[i].flatten(1).to(one.device, torch.float64)
+                grams.append(_gram(seen, rows, beside))
             else:
-                mean += seen.rows(slice(None), at_once)[0].cpu() / len(parameters)
-    response = torch.cat(responses)
+                mean += seen.rows(slice(None)).cpu() / len(parameters)
+    response = torch.stack(responses)
     if mean is None:
         terms = 0 if known is None else known.shape[1]
         response = torch.cat([response, response.new_zeros(len(response), terms)], 1)
         blocks = -(-len(wanted) // rows)
-        return Sensitivity(response, torch.cat(grams), wanted, parameters[0].numel(), blocks, terms)
+        return Sensitivity(response, torch.stack(grams), wanted, parameters[0].numel(), blocks, terms)
     return Sensitivity(response.mean(0, keepdim=True), (mean @ mean.mT)[None], wanted, parameters[0].numel())
 
 
 class _Seen:
-    """The answers to some images, and rows of their Jacobians."""
+    """The answers to one image, and rows of its Jacobian.
+
+    The image goes through the network as often as rows are computed at once, and each copy is asked another feature: an
+    ordinary backward pass of a batch. (`is_grads_batched` takes up to twice as long.)
+    """
 
     def __init__(
         self,
         network: Network,
         parameters: Tensor,
+        copies: int,
         place: Place,
         parametrization: Parametrization,
         aggregate: Aggregate,
@@ -155,63 +167,60 @@ class _Seen:
         views: Sequence[View],
         update_kernels: Sequence[Kernel],
     ):
-        self._parameters = parameters.detach().requires_grad_(True)
+        self._parameters = parameters.detach().expand(copies, *parameters.shape).clone().requires_grad_(True)
         self._kernels = update_kernels
 
         def answers(image: Tensor) -> Tensor:
-            answering = network if smoothing is None else smoothed(network, image.detach(), [place], smoothing)
+            answering: Answering = network
+            if smoothing is not None:
+                first = image.detach()[::copies]
+                answering = smoothed(network, first, [place], smoothing, image.dtype)
             activation = answering.run(image, [place])[place]
             width = None
             if smoothing is not None and has_maxima(activation, aggregate):
-                width = torch.tensor([maxima_width(one, smoothing) for one in activation], device=activation.device)
+                width = torch.tensor([maxima_width(activation[0], smoothing)], device=activation.device)
             return aggregated(activation, aggregate, width)[:, features.to(activation.device)]
 
         with torch.enable_grad():
             image = parametrization.image(self._parameters)
             self._answers = torch.stack([answers(view(image)) for view in views or [lambda one: one]]).mean(0)
-        self.response = self._answers.detach().cpu()
+        self.response = self._answers[0].detach().cpu().double()
 
-    def rows(self, wanted: slice, at_once: int) -> Tensor:
-        """These rows of Dy, [N, rows, parameters], so many at a time."""
-        count, features = self._answers.shape
+    def rows(self, wanted: slice) -> Tensor:
+        """These rows of Dy, float64 [rows, parameters]."""
+        copies, features = self._answers.shape
         found = []
-        for some in torch.split(torch.arange(features)[wanted], at_once):
-            asked = torch.zeros(len(some), count, features, dtype=torch.float64, device=self._answers.device)
-            asked[torch.arange(len(some)), :, some] = 1.0  # (images do not see each other)
-            if len(some) == 1:
-                (gradient,) = torch.autograd.grad(self._answers, self._parameters, asked[0], retain_graph=True)
-                gradient = gradient[None]
-            else:
-                (gradient,) = torch.autograd.grad(
-                    self._answers, self._parameters, asked, retain_graph=True, is_grads_batched=True
-                )
+        for some in torch.split(torch.arange(features)[wanted], copies):
+            asked = torch.zeros_like(self._answers)
+            asked[torch.arange(len(some)), some] = 1.0  # (images do not see each other)
+            (gradient,) = torch.autograd.grad(self._answers, self._parameters, asked, retain_graph=True)
+            gradient = gradient[: len(some)]
             for kernel in self._kernels:
-                gradient = kernel(gradient.flatten(0, 1)).view_as(gradient)
-            found.append(gradient.flatten(2).transpose(0, 1))
-        return torch.cat(found, 1)
+                gradient = kernel(gradient)
+            found.append(gradient.flatten(1).double())
+        return torch.cat(found)
 
 
-def _gram(seen: _Seen, rows: int, at_once: int, known: Tensor | None) -> Tensor:
-    count, features = seen.response.shape
-    terms = 0 if known is None else known.shape[1]
-    gram = torch.empty(count, features + terms, features + terms, dtype=torch.float64)
+def _gram(seen: _Seen, rows: int, known: Tensor | None) -> Tensor:
+    features = len(seen.response)
+    terms = 0 if known is None else len(known)
+    gram = torch.empty(features + terms, features + terms, dtype=torch.float64)
     blocks = [slice(first, min(first + rows, features)) for first in range(0, features, rows)]
     for i, down in enumerate(blocks):
-        one = seen.rows(down, at_once)
-        gram[:, down, down] = (one @ one.mT).cpu()
+        one = seen.rows(down)
+        gram[down, down] = (one @ one.mT).cpu()
         if known is not None:
             product = (one @ known.mT).cpu()
-            gram[:, down, features:], gram[:, features:, down] = product, product.mT
+            gram[down, features:], gram[features:, down] = product, product.mT
         for across in blocks[i + 1 :]:
-            product = (one @ seen.rows(across, at_once).mT).cpu()
-            gram[:, down, across], gram[:, across, down] = product, product.mT
+            product = (one @ seen.rows(across).mT).cpu()
+            gram[down, across], gram[across, down] = product, product.mT
     if known is not None:
-        gram[:, features:, features:] = (known @ known.mT).cpu()
-        lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-        usual = lengths[:, :features].median(1, keepdim=True).values
+        gram[features:, features:] = (known @ known.mT).cpu()
+        lengths = gram.diagonal().clamp_min(0).sqrt()
         scale = torch.ones_like(lengths)
-        scale[:, features:] = usual / lengths[:, features:].clamp_min(1e-300)
-        gram = scale[:, :, None] * gram * scale[:, None, :]
+        scale[features:] = lengths[:features].median() / lengths[features:].clamp_min(1e-300)
+        gram = scale[:, None] * gram * scale
     return gram
 
 
