@@ -34,7 +34,7 @@ from preimage.optimization import Adam, Stage
 
 PUBLISHED = 300
 """Targets of each of the paper's experiments (section 3.4)."""
-GOOGLENET_GRID = (32, 64, 96, 128, 192, 256, 384, 512)
+GOOGLENET_GRID = (32, 96, 192, 256, 384, 512)
 DENSENET_GRID = (32, 96, 160, 224, 288, 342)
 """Numbers of features of E6, E7, E11 and E12; the paper's are all multiples of 32 (and 342)."""
 
@@ -55,7 +55,7 @@ class Experiment:
 
 def _filters(features: int, k: int, parametrization: str = "rgb") -> Run:
     """GoogLeNet's rows. All 512 filters with k = 2 have more targets: that is E1."""
-    half = 24 if (features, k, parametrization) == (512, 2, "rgb") else 8 if parametrization != "rgb" else 4
+    half = 24 if (features, k, parametrization) == (512, 2, "rgb") else 4 if parametrization != "rgb" else 2
     return Run("resnet50", "layer2.0", features, "max-mean", k, parametrization, 64, half, half)
 
 
