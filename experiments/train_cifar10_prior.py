@@ -16,6 +16,7 @@ preimage is the third, for judging.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from tqdm import tqdm
 from cifar10 import LABELS, pictures, shifted
 from preimage import Network, load
 from preimage.network.densenet import MEAN, STD
+from preimage.sample import Prior, load_prior
 from preimage.sample.architectures import Classifier, Encoder, build, name_of
 from preimage.training import (
     PAPER,
@@ -146,9 +148,10 @@ def classifier(asked: argparse.Namespace) -> dict[str, Any]:
 def prior(asked: argparse.Namespace) -> dict[str, Any]:
     """Train a generator or a denoiser; the JSON document."""
     photos = pictures("train")[0][: asked.photos]
-    folder = CACHE / f"training-prior-{asked.part}-{asked.seed}-{asked.steps or STEPS[asked.part]}-{len(photos)}"
+    steps = asked.steps or STEPS[asked.part]
+    folder = CACHE / f"training-prior-{asked.part}-{asked.seed}-{steps}-{len(photos)}"
     decay = 1e-3 if asked.part == "code-denoiser" else 4e-4
-    schedule = Schedule(steps=asked.steps or STEPS[asked.part], decay=decay, seed=asked.seed)
+    schedule = Schedule(steps=steps, decay=decay, seed=asked.seed)
     options: dict[str, Any] = {"schedule": schedule, "resume": True, "minutes": asked.minutes}
     trained: TrainedPrior | TrainedDenoiser
     if asked.part == "image-denoiser":
@@ -171,41 +174,57 @@ def prior(asked: argparse.Namespace) -> dict[str, Any]:
             precision=asked.precision,
             **options,
         )
-    if trained.progress.step < schedule.steps:
-        raise SystemExit(f"stopped at step {trained.progress.step} of {schedule.steps}; started again, it goes on")
-    module = trained.generator if isinstance(trained, TrainedPrior) else trained.denoiser
-    saved(asked.into / f"{asked.part}.safetensors", module)
+    if trained.progress.step < steps:
+        raise SystemExit(f"stopped at step {trained.progress.step} of {steps}; started again, it goes on")
+    file = halved(trained.prior).save(asked.into / f"{asked.part}.safetensors")
     document = {
         "command": f"python experiments/train_cifar10_prior.py {asked.part} --seed {asked.seed}",
         "seed": asked.seed,
-        "weights": sum(p.numel() for p in module.parameters()),
+        "bytes": file.stat().st_size,
         "seconds since it went on": round(trained.progress.seconds),
         "losses of the last step": trained.progress.losses,
         "settings": trained.settings,
     }
     if isinstance(trained, TrainedPrior):
+        # As it was written: with weights in float16.
+        reopened = load_prior(file)
         document |= {
             "weights of losses": trained.weights,
-            "mean code": trained.mean_code,
-            "mean match": trained.mean_match,
-            "noise": trained.noise,
-            "test": reconstructed(trained),
+            "mean code": reopened.mean_code,
+            "mean match": reopened.mean_match,
+            "noise": dict(reopened.noise),
+            "test": reconstructed(reopened),
         }
     return written(asked.into / f"{asked.part}.json", document)
 
 
+def halved(whole: Prior) -> Prior:
+    """The same prior with weights in float16, to be written; what opens it computes in float32."""
+    small = copy.copy(whole)
+    for part in ("generator", "denoiser", "image_denoiser"):
+        module = getattr(whole, part)
+        if module is not None:
+            setattr(small, part, copy.deepcopy(module).cpu().half())
+    if isinstance(whole.encoder, Network):
+        own = whole.encoder
+        # (E's own weights are multiples of float16's already: it was opened from such a file)
+        module = copy.deepcopy(own.module).cpu().half()
+        small.encoder = Network(module, own.input_size, own.mean, own.std, own.labels, name=own.name)
+    return small
+
+
 @torch.no_grad()
-def reconstructed(trained: TrainedPrior) -> dict[str, Any]:
+def reconstructed(of: Prior) -> dict[str, Any]:
     """How well test photos come back from their codes: by pixels, by E's features, and by who recognises them."""
     photos = pictures("test")[0].float() / 255
     made, codes, features = [], [0.0, 0.0], [0.0, 0.0]
-    assert trained.match is not None
-    with trained.encoder.held():
+    assert isinstance(of.encoder, Network) and of.generator is not None and of.code and of.match
+    with of.encoder.held():
         for some in torch.split(photos, 250):
-            was = trained.encoder.run(some, [trained.code, trained.match])
-            made.append(trained.generator(was[trained.code]).cpu())
-            now = trained.encoder.run(made[-1], [trained.code, trained.match])
-            for sums, place in ((codes, trained.code), (features, trained.match)):
+            was = of.encoder.run(some, [of.code, of.match])
+            made.append(of.generator(was[of.code]))
+            now = of.encoder.run(made[-1], [of.code, of.match])
+            for sums, place in ((codes, of.code), (features, of.match)):
                 sums[0] += float((now[place] - was[place]).square().sum())
                 sums[1] += float(was[place].square().sum())
     images = torch.cat(made)
@@ -213,7 +232,7 @@ def reconstructed(trained: TrainedPrior) -> dict[str, Any]:
         "pixel error, root mean square": round(float((images - photos).square().mean().sqrt()), 4),
         "relative squared error of codes": round(codes[0] / codes[1], 4),
         "relative squared error of features": round(features[0] / features[1], 4),
-        "accuracy of E on reconstructions": accuracy(trained.encoder, images),
+        "accuracy of E on reconstructions": accuracy(of.encoder, images),
         "accuracy of the DenseNet on reconstructions": accuracy(load("cifar10"), images),
     }
 
@@ -238,6 +257,7 @@ def saved(path: Path, module: nn.Module) -> None:
     small = {key: value.half() for key, value in weights.items() if "num_batches" not in key}
     about = {"architecture": name_of(module), "settings": json.dumps(getattr(module, "settings"))}  # noqa: B009
     save_file(small, path, about)
+    path.chmod(0o644)
 
 
 def accuracy(judge: Network, images: Tensor) -> float:

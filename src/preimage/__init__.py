@@ -27,10 +27,13 @@ from preimage.recover import (
     recover,
 )
 from preimage.result import Result
+from preimage.sample import Chain, Condition, Prior, load_prior, sample
 
 __all__ = [
     "Audit",
+    "Chain",
     "Comparison",
+    "Condition",
     "CriticalSpace",
     "Evaluation",
     "Explanation",
@@ -39,6 +42,7 @@ __all__ = [
     "Network",
     "NonFiniteScoreError",
     "Place",
+    "Prior",
     "Recipe",
     "Recoveries",
     "Recovery",
@@ -52,6 +56,7 @@ __all__ = [
     "find_critical_space",
     "invert",
     "load",
+    "load_prior",
     "maximize",
     "measures",
     "methods",
@@ -61,6 +66,7 @@ __all__ = [
     "priors",
     "recipes",
     "recover",
+    "sample",
     "starts",
     "transforms",
 ]

@@ -1,6 +1,6 @@
 """What is asked of a network: objects that score activations, and the strings that name them."""
 
-from preimage.objectives.classes import Label, find_label, label, log_probabilities, probabilities
+from preimage.objectives.classes import Label, class_gradients, find_label, label, log_probabilities, probabilities
 from preimage.objectives.directions import (
     Aggregate,
     Direction,
@@ -13,10 +13,12 @@ from preimage.objectives.directions import (
 from preimage.objectives.features import Distance, Features, features, features_of_each
 from preimage.objectives.objective import Activations, EachItsOwn, Objective, WeightedSum
 from preimage.objectives.sequence import InSequence, in_sequence, residual
+from preimage.objectives.shares import Share, as_shares
 from preimage.objectives.strings import parse, resolve
 from preimage.objectives.tiled import Tiling, tiled
 from preimage.objectives.units import Channel, Unit, channel, neuron, unit
 from preimage.objectives.views import EachView, each_view
+from preimage.objectives.written import Written, of_images, written
 
 __all__ = [
     "Activations",
@@ -30,12 +32,16 @@ __all__ = [
     "InSequence",
     "Label",
     "Objective",
+    "Share",
     "Tiling",
     "Unit",
     "WeightedSum",
+    "Written",
     "aggregated",
     "as_directions",
+    "as_shares",
     "channel",
+    "class_gradients",
     "direction",
     "each_view",
     "features",
@@ -47,10 +53,12 @@ __all__ = [
     "label",
     "log_probabilities",
     "neuron",
+    "of_images",
     "parse",
     "probabilities",
     "residual",
     "resolve",
     "tiled",
     "unit",
+    "written",
 ]

@@ -11,15 +11,16 @@ from preimage.errors import RequestError, nearest
 from preimage.network import OUTPUT, Network, Place
 from preimage.objectives.objective import Activations, Objective
 
-Kind = Literal["logit", "prob", "logprob"]
+Kind = Literal["logit", "prob", "logprob", "unsure"]
 _LOGITS = Place(OUTPUT, after_relu=True)
-_PREFIX = {"logit": "class", "prob": "prob", "logprob": "logprob"}
+_PREFIX = {"logit": "class", "prob": "prob", "logprob": "logprob", "unsure": "unsure"}
 
 
 @dataclass(frozen=True, repr=False)
 class Label(Objective):
-    """A class of the network. The three kinds have the gradients of paper 3, Table S2 (SPEC P2): that of the logit
-    l_i; of s_i, the softmax; and of log s_i = l_i - log sum_j exp(l_j).
+    """A class of the network. Three kinds have the gradients of paper 3, Table S2 (SPEC P2): that of the logit
+    l_i; of s_i, the softmax; and of log s_i = l_i - log sum_j exp(l_j). The fourth, "unsure", has that of paper 3's
+    released code, (1 - s_i) dl_i: of log s_i without the other classes' logits (SPEC P.5-2); its value is log s_i too.
 
     Where the scores have positions (a segmentation), the mean over them is taken. `classes`: how many there are, once
     it is bound.
@@ -41,6 +42,9 @@ class Label(Objective):
             logits = logits.softmax(1)
         elif self.kind == "logprob":
             logits = logits.log_softmax(1)
+        elif self.kind == "unsure":
+            sure = logits.detach().softmax(1)
+            logits = (1 - sure) * (logits - logits.detach()) + logits.detach().log_softmax(1)
         return logits[:, self.label].flatten(1).mean(1) if logits.ndim > 2 else logits[:, self.label]
 
     def bind(self, network: Network) -> Label:
@@ -57,7 +61,7 @@ class Label(Objective):
 
 
 def label(index_or_name: int | str, kind: Kind = "logit") -> Label:
-    """A class by number or name: its logit, its softmax ("prob") or its log-softmax ("logprob")."""
+    """A class by number or name: its logit, its softmax ("prob"), its log-softmax ("logprob"), or "unsure"."""
     if kind not in get_args(Kind):
         raise RequestError(f"kind of class score must be one of {', '.join(get_args(Kind))}, not '{kind}'")
     return Label(index_or_name if isinstance(index_or_name, str) else int(index_or_name), kind)
@@ -65,20 +69,21 @@ def label(index_or_name: int | str, kind: Kind = "logit") -> Label:
 
 def log_probabilities(objective: Objective) -> Objective:
     """The same question with every class logit replaced by the class's log-probability."""
+    return class_gradients(objective, "logprob")
+
+
+def class_gradients(objective: Objective, kind: Kind) -> Objective:
+    """The same question with every class logit replaced by this kind of score."""
 
     def change(leaf: Objective) -> Objective:
-        return replace(leaf, kind="logprob") if isinstance(leaf, Label) and leaf.kind == "logit" else leaf
+        return replace(leaf, kind=kind) if isinstance(leaf, Label) and leaf.kind == "logit" else leaf
 
     return objective.each(change)
 
 
 def probabilities(objective: Objective) -> Objective:
     """The same question with every class logit replaced by the class's probability."""
-
-    def change(leaf: Objective) -> Objective:
-        return replace(leaf, kind="prob") if isinstance(leaf, Label) and leaf.kind == "logit" else leaf
-
-    return objective.each(change)
+    return class_gradients(objective, "prob")
 
 
 def find_label(network: Network, name: str) -> int:

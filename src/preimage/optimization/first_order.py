@@ -22,6 +22,10 @@ class Ascent(Optimizer):
     step_size: float
     per_first_gradient: bool = False
 
+    @property
+    def forgets(self) -> bool:
+        return not self.per_first_gradient
+
     def start(self) -> Ascender:
         return _Straight(self.step_size, "first" if self.per_first_gradient else "never")
 

@@ -3,6 +3,9 @@
 v  <-  K_e * [ v  +  A( K_f * grad_v J(v) )  +  eps_1 (r(v) - v) ]  +  N(0, eps_3^2)
 J(v) = score( net( T( P(v) ) ) )  -  sum_i  weight_i R_i( P(v) )
 
+With a stage's `move` all that v changes by, noise included, is scaled before K_e (paper 3's released code); with
+`accept` the step is taken with the probability that makes exp J the density of v.
+
 Where P(v) is a mask and no picture, `Parametrization.as_seen` lays it over one, and T moves that.
 """
 
@@ -19,7 +22,7 @@ from torch import Tensor
 from preimage.errors import NonFiniteScoreError, RequestError
 from preimage.network import Answering, Network, Smoothed, smoothed
 from preimage.objectives import EachItsOwn, Objective
-from preimage.optimization.optimizer import Ascender
+from preimage.optimization.optimizer import Ascender, per_image
 from preimage.optimization.stage import Stage
 from preimage.parametrizations import Parametrization
 from preimage.priors import Kernel
@@ -36,13 +39,17 @@ class Climb:
     parameters: v after the last whole step, [N, ...]; what v stands for is `parametrization`.
     trace: the objective of the transformed images while optimising, one [N] per step (NaN for images that a referee
         has stopped); where a stage asks something else of other taps, that score.
-    snapshots: (steps done, images [N, C, H, W] on the CPU). interrupted: whether Ctrl-C ended it.
+    snapshots: (steps done, images [N, C, H, W] on the CPU). visited: (steps done, v [N, ...] on the CPU).
+    taken: of stages that accept or reject, how many steps of each image were accepted and how many there were, [N, 2].
+    interrupted: whether Ctrl-C ended it.
     """
 
     parameters: Tensor
     parametrization: Parametrization
     trace: list[Tensor] = field(default_factory=list)
     snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
+    visited: list[tuple[int, Tensor]] = field(default_factory=list)
+    taken: Tensor | None = None
     interrupted: bool = False
 
     @torch.no_grad()
@@ -70,6 +77,8 @@ def climb(
     *,
     noise: Sequence[torch.Generator] | None = None,
     snapshot_every: int | None = None,
+    visit_every: int | None = None,
+    after: int = 0,
     on_step: Callable[[], object] | None = None,
     referee: Referee | None = None,
 ) -> Climb:
@@ -78,6 +87,9 @@ def climb(
     objective: bound to `network`, one member per image.
     generator, noise: all randomness, on the CPU. Views are drawn from the first, for the whole batch; eps_3's noise
         from one generator per image, so that it does not depend on the batch (default: from the first, too).
+    snapshot_every, visit_every: keep images, or parameters, after every so many steps.
+    after: go on as if so many steps had been done before, with `start` and the generators as those steps left them.
+        Only optimizers without memory go on exactly.
     referee: may stop some images, or all; with one, scores that are not finite are its affair.
     Ctrl-C ends the climb and keeps what it has reached.
 
@@ -93,6 +105,8 @@ def climb(
     reached = Climb(start, parametrization)
     run = _Run(network, objective, reached, [generator] * len(start) if noise is None else list(noise))
     total, done = sum(stage.steps for stage in stages), 0
+    if not 0 <= after <= total:
+        raise RequestError(f"of {total} steps there cannot be {after} done")
     objective.check(total)
     try:
         with network.held(), ExitStack() as precise:
@@ -100,8 +114,15 @@ def climb(
                 precise.close()
                 if stage.smoothing is not None and isinstance(network, Network):
                     precise.enter_context(network.in_float64())  # (its weights are converted once)
+                if done + stage.steps <= after:
+                    done += stage.steps
+                    continue
                 run.begin(stage, parametrization)
-                for step in range(stage.steps):
+                skipped = max(0, after - done)
+                done += skipped
+                if skipped % stage.hold:
+                    raise RequestError("a climb cannot go on while a view is held")
+                for step in range(skipped, stage.steps):
                     if step % stage.hold == 0:
                         view = InTurn(stage.transforms).draw(generator)
                     run.advance(view, step, done / total)
@@ -113,6 +134,8 @@ def climb(
                     if snapshot_every and done % snapshot_every == 0:
                         image = reached.pictures()
                         reached.snapshots.append((done, _resized(image, parametrization).float().cpu()))
+                    if visit_every and done % visit_every == 0:
+                        reached.visited.append((done, reached.parameters.cpu()))
                     if on_step:
                         on_step()
                     if not run.alive.any():
@@ -195,15 +218,31 @@ class _Run:
         value, gradient = look(v)
         scores = look.scores
         step_size = 1 + step / stage.steps * (stage.last_step_size - 1)
-        new = v + step_size * ascender.step(v, value, gradient, look)
-        if stage.denoiser is not None:
-            new = new + stage.pull * (stage.denoiser(v) - v)
+
+        def drift(at: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+            change = step_size * ascender.step(at, value, gradient, look)
+            return change if stage.denoiser is None else change + stage.pull * (stage.denoiser(at) - at)
+
+        change = drift(v, value, gradient)
+        noise: Tensor | float = 0.0
+        if stage.noise:
+            drawn = [torch.randn(v.shape[1:], generator=one) for one in self._noise]
+            noise = stage.noise * torch.stack(drawn)[self.alive].to(v)
+        if stage.move is not None:
+            change, noise = change + noise, 0.0
+            size = change.abs().flatten(1).mean(1).clamp_min(torch.finfo(v.dtype).tiny)
+            change = step_size * stage.move * change / per_image(size, change)
+        new = v + change
         kernel = stage.solution_kernel(step)
         if kernel is not None:
             new = kernel(new)
-        if stage.noise:
-            drawn = [torch.randn(v.shape[1:], generator=one) for one in self._noise]
-            new = new + stage.noise * torch.stack(drawn)[self.alive].to(v)
+        new = new + noise
+        if stage.accept:
+            there = look(new)
+            back = v - new - drift(new, *there)
+            forth = new - v - change
+            odds = there[0] - value + (forth.square() - back.square()).flatten(1).sum(1) / (2 * stage.noise**2)
+            new = self._accepted(v, new, odds)
         if everyone:
             reached.parameters = new.detach()
         else:
@@ -213,6 +252,16 @@ class _Run:
                 torch.full((len(self.alive),), torch.nan).to(scores).masked_scatter(self.alive.to(v.device), scores)
             )
         reached.trace.append(scores)
+
+    def _accepted(self, old: Tensor, new: Tensor, odds: Tensor) -> Tensor:
+        """Each image's step, with the probability min(1, exp(odds))."""
+        reached = self._reached
+        drawn = torch.stack([torch.rand((), generator=one, dtype=torch.float64) for one in self._noise])
+        going = drawn[self.alive].log().to(odds) < odds
+        if reached.taken is None:
+            reached.taken = torch.zeros(len(self.alive), 2, dtype=torch.int64)
+        reached.taken[self.alive] += torch.stack([going, torch.ones_like(going)], 1).cpu()
+        return torch.where(per_image(going, new), new, old)
 
     def _asked(self, plain: EachItsOwn, stage: Stage, view: View, progress: float) -> tuple[Answering, EachItsOwn]:
         """The network of this stage and what it is asked, for the images that are still going."""

@@ -33,6 +33,11 @@ class Optimizer(ABC):
     """Whether steps call `evaluate`; the loop then remembers the last point that was looked at. Such an optimizer
     finds the length of its steps by itself."""
 
+    @property
+    def forgets(self) -> bool:
+        """Whether a step depends on nothing but the gradient where it starts."""
+        return False
+
     @abstractmethod
     def start(self) -> Ascender:
         """Begin with empty memory."""

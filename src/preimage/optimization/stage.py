@@ -22,6 +22,12 @@ class Stage:
     asks: the objective of this stage, made from the one that the user asked.
     transforms: T, one after the other. regularizers: the R_i. smooth_solution, smooth_update: K_e and K_f, in every
         step or as a schedule says. denoiser, pull: r and eps_1. noise: eps_3.
+    move: where given, all that a step changes (noise included, before K_e) is scaled to this mean |change| of each
+        image's parameters, as paper 3's released code has it (SPEC P.3); only the proportions of eps_1, eps_2 and eps_3
+        count then.
+    accept: take a step with the probability that makes exp J the density that is sampled, and else stay (Metropolis et
+        al. 1953, Hastings 1970; SPEC P1): for an `Ascent` of sigma^2 / 2 with noise sigma that is MALA, for a step size
+        of 0 MH. J then has to be the logarithm of a density of v, regularizers included.
     last_step_size: step sizes fall linearly, towards this share of themselves at the stage's end.
     hold: for so many steps the transforms' random numbers stay the same.
     scale: the picture's sides in this stage, as a share of what they are in the end ("octaves", SPEC A5, S11).
@@ -42,6 +48,8 @@ class Stage:
     denoiser: Denoiser | None = None
     pull: float = 0.0
     noise: float = 0.0
+    move: float | None = None
+    accept: bool = False
     last_step_size: float = 1.0
     hold: int = 1
     scale: float = 1.0
@@ -55,12 +63,29 @@ class Stage:
             raise RequestError(f"a picture's scale lies above zero, not {self.scale}")
         if self.smoothing is not None and not self.smoothing > 0:
             raise RequestError(f"kinks are smoothed over a width above zero, not {self.smoothing}")
+        if self.move is not None and not self.move > 0:
+            raise RequestError(f"the mean change of a step is above zero, not {self.move}")
+        if self.accept:
+            self._check_reversible()
 
     def check(self) -> None:
         """Raise `RequestError` if something that is planned never happens within the stage's steps."""
         for kernel in (self.smooth_solution, self.smooth_update):
             if isinstance(kernel, Schedule):
                 kernel.check(self.steps)
+
+    def _check_reversible(self) -> None:
+        """What can be accepted or rejected is a step whose way back is as well known."""
+        if not self.noise > 0:
+            raise RequestError("steps are accepted or rejected where they are random: noise= has to be above zero")
+        if self.optimizer is None or not self.optimizer.forgets:
+            raise RequestError("a step can be accepted or rejected of an optimizer without memory: Ascent(step_size)")
+        kernels = (self.smooth_solution, self.smooth_update)
+        if any((*kernels, self.transforms, self.move, self.weights_per_gradient, self.last_step_size != 1)):
+            raise RequestError(
+                "a step can be accepted or rejected where nothing else happens to it: no transforms, filters, move=, "
+                "falling step sizes or weights per gradient"
+            )
 
     def settled(self) -> int:
         """From which of its steps on a stage does the same again and again."""
@@ -95,6 +120,8 @@ class Stage:
 _SILENT = {
     "pull": 0.0,
     "noise": 0.0,
+    "move": None,
+    "accept": False,
     "last_step_size": 1.0,
     "hold": 1,
     "scale": 1.0,

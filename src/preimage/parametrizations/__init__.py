@@ -1,5 +1,6 @@
-"""Parameters -> image: pixels, sigmoids, Fourier coefficients, geometry, masks; and the colours of photographs."""
+"""Parameters -> image: pixels, sigmoids, Fourier coefficients, geometry, masks, codes; and photographs' colours."""
 
+from preimage.parametrizations.code import Code, FilledIn
 from preimage.parametrizations.colour import PHOTOGRAPHS, measured_colours
 from preimage.parametrizations.fourier import Fourier
 from preimage.parametrizations.geometry import Geometry
@@ -10,6 +11,8 @@ from preimage.parametrizations.smooth_mask import SmoothMaskOver
 
 __all__ = [
     "PHOTOGRAPHS",
+    "Code",
+    "FilledIn",
     "Fourier",
     "Geometry",
     "MaskOver",

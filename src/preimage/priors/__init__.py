@@ -1,7 +1,7 @@
 """What keeps an image plausible."""
 
 from preimage.priors.deblurring import Deblur
-from preimage.priors.denoisers import Grey
+from preimage.priors.denoisers import Encoding, Grey, Learned, NoisyReconstruction, Reconstruction
 from preimage.priors.kernels import Gaussian, Sobolev
 from preimage.priors.prior import Denoiser, Kernel, Schedule
 from preimage.priors.projections import Clip
@@ -16,12 +16,16 @@ __all__ = [
     "Clip",
     "Deblur",
     "Denoiser",
+    "Encoding",
     "Every",
     "FallingBlur",
     "Gaussian",
     "Grey",
     "HuberTotalVariation",
     "Kernel",
+    "Learned",
+    "NoisyReconstruction",
+    "Reconstruction",
     "Regularizer",
     "Schedule",
     "Sobolev",

@@ -11,6 +11,8 @@ from preimage.cli.commands.listing import measures, methods, recipes, taps
 from preimage.cli.commands.maximize import maximize
 from preimage.cli.commands.recover import recover
 from preimage.cli.commands.report import report
+from preimage.cli.commands.sample import sample
+from preimage.cli.commands.train_prior import train_prior
 
 app = typer.Typer(
     help="Shows what a trained vision network has learned and why it decided as it did.",
@@ -18,7 +20,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (taps, recipes, methods, measures, maximize, invert, explain, recover, evaluate, report):
+for command in (
+    taps,
+    recipes,
+    methods,
+    measures,
+    maximize,
+    invert,
+    explain,
+    sample,
+    recover,
+    evaluate,
+    report,
+    train_prior,
+):
     app.command()(command)
 
 __all__ = [
@@ -32,5 +47,7 @@ __all__ = [
     "recipes",
     "recover",
     "report",
+    "sample",
     "taps",
+    "train_prior",
 ]

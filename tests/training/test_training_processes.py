@@ -1,0 +1,70 @@
+"""Two processes that share each batch train as one does, up to rounding."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_worlds import trained
+
+from preimage import RequestError
+from preimage.training.processes import Processes, joined, local_device
+
+_SHARED = """
+import sys
+import torch
+torch.set_num_threads(1)
+from small_worlds import trained
+made = trained(sys.argv[1])
+print(made.weights)
+"""
+
+
+def numbers(folder: Path) -> torch.Tensor:
+    with (folder / "losses.csv").open() as file:
+        return torch.tensor([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    both = []
+    for rank in range(2):
+        environment = {**os.environ, **shared, "RANK": str(rank), "PYTHONPATH": str(Path(__file__).parent)}
+        command = [sys.executable, "-c", _SHARED, str(tmp_path / "two")]
+        both.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0][0] == said[1][0]  # the same weights of losses
+    trained(tmp_path / "one")
+    torch.testing.assert_close(numbers(tmp_path / "two"), numbers(tmp_path / "one"), rtol=2e-3, atol=1e-6)
+    # The first step, in which rounding has not been through the optimiser yet.
+    torch.testing.assert_close(numbers(tmp_path / "two")[0], numbers(tmp_path / "one")[0], rtol=1e-5, atol=1e-7)
+
+
+def test_alone() -> None:
+    with joined(torch.device("cpu")) as processes:
+        assert processes == Processes(0, 1) and processes.is_first
+    batch = torch.arange(6)
+    assert torch.equal(processes.part(batch), batch)
+    assert [Processes(rank, 3).part(batch).tolist() for rank in range(3)] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_batches_are_shared_equally() -> None:
+    with pytest.raises(RequestError, match="3 processes cannot share batches of 64 equally"):
+        Processes(0, 3).check(64)
+
+
+def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert [local_device(one) for one in ("cuda", "cuda:0", "cpu", None)] == ["cuda:2", "cuda:0", "cpu", None]
