@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 import pytest
 import torch
@@ -115,6 +116,31 @@ def test_parametrizations_of_any_kind_and_size(kind: Parametrization) -> None:
     found = sensitivity(network, v.float(), "3", kind)
     assert found.parameters == math.prod(kind.shape)
     check(found, 0, *explicit(network, v.float().double(), "3", kind, smoothing=0.01))
+
+
+@pytest.mark.parametrize("smoothing", [None, 0.05])
+@pytest.mark.parametrize("rows", [1, 2, 4, FEATURES])
+def test_however_many_rows_are_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch, rows: int, smoothing: float | None
+) -> None:
+    network, v = classifier(), drawn(3, 2)
+    monkeypatch.setattr(sys.modules["preimage.recover.sensitivity"], "_AT_ONCE", rows * PARAMETERS)
+    found = sensitivity(network, v, "3", KIND, smoothing=smoothing)
+    for i in range(2):
+        check(found, i, *explicit(network, v[i : i + 1], "3", smoothing=smoothing))
+
+
+@few
+@given(seeds, st.integers(0, 3), st.sampled_from([None, 0.05]))
+def test_single_precision_is_right_to_its_last_digits(seed: int, network_seed: int, smoothing: float | None) -> None:
+    network, v = classifier(network_seed), drawn(seed)
+    double = sensitivity(network, v, "3", KIND, smoothing=smoothing)
+    single = sensitivity(network, v, "3", KIND, smoothing=smoothing, precision="single")
+    assert single.gram.dtype == single.response.dtype == torch.float64
+    largest = double.gram.abs().max()
+    assert (single.gram - double.gram).abs().max() < 2e-5 * largest
+    assert (single.response - double.response).abs().max() < 1e-5 * double.response.abs().max()
+    assert not torch.equal(single.gram, double.gram)
 
 
 @few

@@ -123,6 +123,25 @@ def test_stopped_after_every_step_it_ends_the_same_bit_for_bit(tmp_path: Path) -
     assert one["step"] == 7 and len(one["found"]) == 4
 
 
+def test_interrupted_it_is_as_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the sixth step, of which every second has a checkpoint."""
+    step = GeneratorTask.step
+
+    def interrupted(self: GeneratorTask, number: int, indices: Tensor) -> Any:
+        if number == 5:
+            raise KeyboardInterrupt
+        return step(self, number, indices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneratorTask, "step", interrupted)
+        found = trained(tmp_path / "parts")
+    assert found.progress.interrupted and found.progress.step == 4
+    kept = read_checkpoint(tmp_path / "parts" / "checkpoint.pt")
+    assert kept["step"] == 4 and same(kept["parts"]["generator"], found.prior.generator.state_dict())
+    trained(tmp_path / "parts", resume=True), trained(tmp_path / "whole")
+    assert same(*(read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("parts", "whole")))
+
+
 def test_going_on_after_the_end_changes_nothing(tmp_path: Path) -> None:
     first = trained(tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()

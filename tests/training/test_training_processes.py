@@ -36,9 +36,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     both = []
     for rank in range(2):
-        environment = {**os.environ, **shared, "RANK": str(rank), "PYTHONPATH": str(Path(__file__).parent)}
+        environment = {**os.environ, **shared, "RANK": str(rank), "PYTHONPATH": path}
         command = [sys.executable, "-c", _SHARED, str(tmp_path / "two")]
         both.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -123,10 +123,13 @@ class Recovery:
         )
         if self.stands_out:
             return f"one objective stands out: {numbers}"
-        return (
+        said = (
             f"no objective stands out: {numbers}. The image is no maximum here: was it made for another network, tap "
             "or size, with another recipe than 'plain', or not to its end?"
         )
+        if "exact" in self.settings:
+            said += f" It was read with 8 bits; '{Path(self.settings['exact']).parent}' has it in full."
+        return said
 
     def as_dict(self) -> dict[str, Any]:
         """What `result.json` says of it: plain JSON types."""

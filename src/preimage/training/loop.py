@@ -90,7 +90,8 @@ class Task(Protocol):
 class Progress:
     """How far training came.
 
-    step: batches that were shown. losses: of the last step. interrupted: by Ctrl-C. seconds: since it began or went on.
+    step: batches that were shown. losses: of the last step. interrupted: by Ctrl-C; then everything is as the last
+    checkpoint has it. seconds: since it began or went on.
     """
 
     step: int
@@ -168,7 +169,6 @@ def _trained(
 
     for part in task.parts.values():
         part.train()
-    saved = progress.step
     curves = Curves(folder / CURVES, ["step", "rate", *task.columns], progress.step) if processes.is_first else None
     bar = tqdm(
         total=schedule.steps, initial=progress.step, disable=None if processes.is_first else True, desc="training"
@@ -197,12 +197,13 @@ def _trained(
                 if curves is not None:
                     curves.flush()  # first, so that there is no checkpoint without the rows that lead to it
                 keep()
-                saved = progress.step
             if late:
                 break
     except KeyboardInterrupt:
         # A step may be half done: what counts is the checkpoint.
-        progress.interrupted, progress.step = True, saved
+        progress.interrupted, progress.step = True, 0
+        if path.exists():
+            progress.step, watch.first = _restored(path, task, optimizers)
     finally:
         bar.close()
         if curves is not None:

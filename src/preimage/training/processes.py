@@ -81,6 +81,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if count == 1:
         yield Processes()
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -32,7 +33,12 @@ def batch_at(step: int, count: int, batch: int, seed: int) -> Tensor:
     first = step * batch
     found = []
     for turn in range(first // count, (first + batch - 1) // count + 1):
-        order = torch.randperm(count, generator=generator(seed, "order", turn))
         begin = max(first - turn * count, 0)
-        found.append(order[begin : first + batch - turn * count])
+        found.append(_order(turn, count, seed)[begin : first + batch - turn * count])
     return torch.cat(found)
+
+
+@lru_cache(maxsize=2)
+def _order(turn: int, count: int, seed: int) -> Tensor:
+    """In which all items are shown for the n-th time; kept, because many steps follow each other in it."""
+    return torch.randperm(count, generator=generator(seed, "order", turn))

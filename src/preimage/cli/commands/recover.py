@@ -60,6 +60,9 @@ def recover(
         bool, typer.Option("--average", help="The pictures are the last steps of one ascent; their mean counts.")
     ] = False,
     memory: Annotated[int, typer.Option(min=1, metavar="MB", help="What Jacobians may take.")] = MEMORY // 2**20,
+    single: Annotated[
+        bool, typer.Option("--single", help="Compute the network in float32: two to five times as fast on a CPU.")
+    ] = False,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -85,6 +88,7 @@ def recover(
         average=average,
         space=None if spaces is None else spaces.space,
         memory=memory * 2**20,
+        precision="single" if single else "double",
     )
     all_found = Recoveries([found]) if isinstance(found, Recovery) else found
     for one in all_found:
@@ -103,9 +107,6 @@ def recover(
             before = taken
             said = ", ".join(f"{index} ({weight:+.2f})" for index, weight in one.strongest(5))
             print(f"{one.name}: {one.tap}:{said}\n  {one.says()}")
-            if not one.stands_out and "exact" in one.settings:
-                made = Path(one.settings["exact"]).parent
-                print(f"  it was read with 8 bits; '{made}' has it in full: preimage recover {model} {made}")
             if one.dead:
                 print(f"  features that nothing changes: {', '.join(map(str, one.dead))}")
         print(folder / "result.json")
