@@ -18,7 +18,7 @@ from preimage.parametrizations import SigmoidPixels
 from preimage.priors import L2
 from preimage.recipes import Recipe
 from preimage.recover import Audit, CriticalSpace, FoundSpaces, Sensitivity, angle, choose_space, critical_spaces
-from preimage.recover.audit_space import COUNT, JUDGES, all_angles, chosen_by, distinct, shared_spaces
+from preimage.recover.audit_space import COUNT, JUDGES, SharedSpaces, all_angles, chosen_by, distinct, shared_spaces
 from preimage.recover.solving import stretching
 
 CLASSES = 6
@@ -185,14 +185,54 @@ def test_what_is_planted_is_found_and_nothing_else(seed: int, idle: int) -> None
     assert median is not None and median < 1
 
 
-def test_one_of_many_thresholds_is_no_reason_to_leave_out() -> None:
-    """Singular values of all sizes, the same vectors in all samples: Algorithm 1 finds a space for every threshold."""
+def gradual(residual: float) -> tuple[list[Sensitivity], Tensor]:
+    """Directions of all sizes, the same in all pictures, without a gap between the idle and the others; and maxima, of
+    whose objectives so much of the gradient is left."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.randn(6, 30, dtype=torch.float64, generator=generator)
-    grams = torch.logspace(-2, 0, 30, dtype=torch.float64).diag().square().expand(6, 30, 30).contiguous()
-    assert len(critical_spaces(grams)) > 10
-    found = shared_spaces(each(targets, grams), targets, 0.0)
-    assert found is not None and [one.dimension for one in found.spaces] == [30]
+    targets[:, :16] = 0
+    targets /= targets.norm(dim=1, keepdim=True)
+    kept = torch.eye(30, dtype=torch.float64) - (1 - residual) * targets[:, :, None] * targets[:, None, :]
+    jacobians = kept @ torch.logspace(-3.5, 0, 30, dtype=torch.float64).diag()
+    return each(targets, jacobians @ jacobians.mT), targets
+
+
+def test_without_a_gap_spaces_are_taken_that_help() -> None:
+    seen, targets = gradual(0.01)
+    found = shared_spaces(seen, targets, 0.0)
+    assert found is not None and found.apart == 1
+    own = []
+    for i, target in enumerate(targets):
+        best, median = found.chosen(target)
+        left_out = found.spaces[best].complement.shape[1]
+        # The targets have nothing of the first sixteen directions.
+        assert 1 <= left_out <= 16
+        assert median is not None and median < 45
+        own.append(float(found.angles[best, i, i]))
+    assert found.angles[0].diagonal().min() > 80
+    assert torch.tensor(own).median() < 45
+
+
+def test_without_a_gap_spaces_are_not_taken_that_do_not_help() -> None:
+    seen, targets = gradual(1.0)
+    found = shared_spaces(seen, targets, 0.0)
+    assert found is not None and found.apart == 1 and len(found.spaces) > 5
+    assert all(found.chosen(target)[0] == 0 for target in targets)
+
+
+def test_a_gap_goes_before_a_smaller_angle() -> None:
+    spaces = [CriticalSpace.without(torch.eye(20, dtype=torch.float64)[:, :count]) for count in (0, 1, 5)]
+    targets = torch.eye(20, dtype=torch.float64)[-4:]
+
+    def chosen(*own: float) -> int:
+        angles = torch.full((3, 4, 4), 90.0, dtype=torch.float64)
+        for space, degrees in enumerate(own):
+            angles[space].fill_diagonal_(degrees)
+        return SharedSpaces(spaces, 2, targets, angles, [0.0] * 3).chosen(targets[0])[0]
+
+    assert chosen(90, 30, 5) == 1  # of use, and set apart by a gap
+    assert chosen(90, 60, 5) == 2  # no use, but another is
+    assert chosen(90, 60, 50) == 0  # none is
 
 
 def test_where_known_objectives_are_not_found_nothing_is_left_out() -> None:

@@ -5,6 +5,7 @@ from preimage.explain.excitation_backprop import ContrastiveExcitationBackprop, 
 from preimage.explain.explaining import explain
 from preimage.explain.explanation import Explanation, Explanations
 from preimage.explain.extremal import Extremal
+from preimage.explain.filling import Filling
 from preimage.explain.grad_cam import GradCAM
 from preimage.explain.gradient import Gradient
 from preimage.explain.guided_backprop import GuidedBackprop
@@ -28,6 +29,7 @@ __all__ = [
     "Explanation",
     "Explanations",
     "Extremal",
+    "Filling",
     "Found",
     "GradCAM",
     "Gradient",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
@@ -14,12 +15,16 @@ from tqdm import tqdm
 from preimage.canvas import check_size, pair
 from preimage.errors import RequestError
 from preimage.explain.explanation import Explanation, Explanations
+from preimage.explain.filling import Filling, as_filling
+from preimage.explain.mask import Mask
 from preimage.explain.method import Found, Method, Question
 from preimage.explain.methods import find_method
+from preimage.explain.perturbation import Perturbation
 from preimage.explain.targets import Target, targets_of_each, why_not_probable
 from preimage.images import Photo, as_image, centre_crop, listed_photos, photo_as_setting, photo_names
 from preimage.network import Network, Place
 from preimage.objectives import Objective, probabilities
+from preimage.sample.prior import Prior
 
 BATCH = 16
 """How many photos go through the network together unless one says."""
@@ -35,6 +40,7 @@ def explain(
     targets: Target | None = None,
     *,
     method: str | Method = "mask",
+    perturbation: Perturbation | Prior | Filling | None = None,
     size: int | tuple[int, int] | None = None,
     enlarge: bool = False,
     least_probability: float = LEAST_PROBABILITY,
@@ -49,6 +55,7 @@ def explain(
     targets: Target | Sequence[Target] | Sequence[Sequence[Target]] | None = None,
     *,
     method: str | Method | Sequence[str | Method] = "mask",
+    perturbation: Perturbation | Prior | Filling | None = None,
     size: int | tuple[int, int] | None = None,
     enlarge: bool = False,
     least_probability: float = LEAST_PROBABILITY,
@@ -62,6 +69,7 @@ def explain(
     targets: Target | Sequence[Target] | Sequence[Sequence[Target]] | None = None,
     *,
     method: str | Method | Sequence[str | Method] = "mask",
+    perturbation: Perturbation | Prior | Filling | None = None,
     size: int | tuple[int, int] | None = None,
     enlarge: bool = False,
     least_probability: float = LEAST_PROBABILITY,
@@ -79,6 +87,8 @@ def explain(
         probability and all other methods the logit; `prob:tabby` and `logprob:tabby` are asked as they are.
     method: a name from `preimage.methods()`, or a `Method` with settings of its own; several to compare them.
     size: (height, width) or one side at which the network is shown the photos; default: its input size.
+    perturbation: what masks put in the place of what they remove, instead of a blur (see `Mask`); with a prior of
+        `preimage.sample`, its file or `cifar10`, it is filled in by inpainting (see `Filling`).
     enlarge: allow photos that are smaller than that.
     least_probability: a class that the network gives less is refused by methods which ask for probabilities.
     seed: of all randomness; a result depends on photo, objective, method and seed, not on what else is asked with it
@@ -109,6 +119,8 @@ def explain(
         raise RequestError("an explanation takes at least one photo")
     asked_methods: list[Any] = list(method) if isinstance(method, (list, tuple)) else [method]
     methods = [(_name(one), find_method(one)) for one in asked_methods]
+    if perturbation is not None:
+        methods = _perturbing(methods, perturbation)
     if not methods:
         raise RequestError("an explanation takes at least one method")
     sides = network.input_size if size is None else pair("size", size)
@@ -243,6 +255,7 @@ class _Run:
                 mask=None if found.masks is None else found.masks[position].float().cpu(),
                 scores={name: float(values[position]) for name, values in scores.items()},
                 trace=None if found.traces is None else found.traces[:, position].cpu(),
+                fills=None if found.fills is None else found.fills[position].float().cpu(),
                 notes=notes,
                 details={} if found.details is None else found.details[position],
                 settings=self._settings,
@@ -265,6 +278,14 @@ class _Pictures(Sequence[Tensor]):
 
 def _name(method: str | Method) -> str:
     return method.name if isinstance(method, Method) else method
+
+
+def _perturbing(methods: list[tuple[str, Method]], perturbation: Perturbation | Prior | Filling) -> list[tuple[str, Method]]:
+    """The same methods, masks with this perturbation; raises `RequestError` where none is a mask."""
+    if not any(isinstance(one, Mask) for _, one in methods):
+        raise RequestError(f"only masks take a perturbation, not {', '.join(name for name, _ in methods)}")
+    perturbation = as_filling(perturbation)  # (a prior's file is read once)
+    return [(name, replace(one, perturbation=perturbation) if isinstance(one, Mask) else one) for name, one in methods]
 
 
 def _check_large_enough(network: Network, picture: Tensor, name: str, sides: tuple[int, int]) -> None:

@@ -33,9 +33,11 @@ class Explanation:
     heatmap: float32 [H, W], larger is more important; its scale is the method's own.
     mask: of the methods that learn one, float32 [H, W] in [0, 1]: 1 where the photo is kept, 0 where it is perturbed.
     scores: what the network answers, by name: to the "photo", and for masks also to the "masked" photo (both, where
-        two games are played at once: "kept", "deleted") and to the wholly "perturbed" one; for integrated gradients to
-        the "baseline".
+        two games are played at once: "kept", "deleted") and to the wholly "perturbed" one; for masks that a prior fills
+        in, to the "filled" ones, as a mean; for integrated gradients to the "baseline".
     trace: for masks, the score of each step, [steps].
+    fills: where what the mask removes was filled in by a prior (`preimage.explain.Filling`), the photo so filled,
+        several times, float32 [chains, C, H, W]; pixels that were not removed are exactly the photo's.
     notes: what a person should know of how it went, in sentences; empty where there is nothing to say.
     details: of the run, plain JSON types. settings: all that determines the result, as in `Result`.
     interrupted: whether Ctrl-C ended it before its last step.
@@ -50,6 +52,7 @@ class Explanation:
     mask: Tensor | None = None
     scores: dict[str, float] = field(default_factory=dict)
     trace: Tensor | None = None
+    fills: Tensor | None = None
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -159,7 +162,8 @@ class Explanations(Sequence[Explanation]):
         }
 
     def files(self) -> list[dict[str, str]]:
-        """What `save` calls the files of each explanation: "file", "heatmap_file", "photo_file", "mask_file"."""
+        """What `save` calls the files of each explanation: "file", "heatmap_file", "photo_file", "mask_file",
+        "fills_file"."""
         photos, numbers = self._photos()
         shown = [f"photo-{i}-{file_stem(one.name)}.png" for i, one in enumerate(photos)]
         return [
@@ -167,6 +171,7 @@ class Explanations(Sequence[Explanation]):
                 "file": f"{stem}.png",
                 "heatmap_file": f"{stem}-heatmap.npy",
                 **({} if one.mask is None else {"mask_file": f"{stem}-mask.png"}),
+                **({} if one.fills is None else {"fills_file": f"{stem}-filled.png"}),
                 "photo_file": shown[photo],
             }
             for one, stem, photo in zip(self, self.file_stems(), numbers, strict=True)
@@ -192,7 +197,8 @@ class Explanations(Sequence[Explanation]):
         """Write everything into `folder` (made if needed), each file whole or not at all, `result.json` last.
 
         For each explanation NAME.png, the heat map over the photo; NAME-heatmap.npy, its values as they are, float32
-        [H, W]; and for masks NAME-mask.png, white where the photo is kept. Each photo once, as the network was shown
+        [H, W]; for masks NAME-mask.png, white where the photo is kept; and, side by side, the photos that a prior has
+        filled in, NAME-filled.png. Each photo once, as the network was shown
         it; and `sheet.png`, all side by side. NAME: `file_stems`; `files` lists all.
 
         Raises `RequestError` if the folder cannot be written to, or there is nothing to write.
@@ -209,6 +215,8 @@ class Explanations(Sequence[Explanation]):
                 np.save(file, one.heatmap.numpy().astype(np.float32))
             if one.mask is not None:
                 _write_picture(to_pil(one.mask[None]), path / files["mask_file"])
+            if one.fills is not None:
+                _write_picture(to_pil(torch.cat(list(one.fills), 2)), path / files["fills_file"])
         _write_picture(side_by_side, path / "sheet.png")
         with written_whole(path / "result.json") as file:
             file.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")

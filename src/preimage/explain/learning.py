@@ -55,8 +55,16 @@ class Learned:
 class MaskRun:
     """One batch at work."""
 
-    def __init__(self, method: Mask, asked: Question, given: tuple[Tensor, Tensor] | None = None):
-        """given: the perturbed photos, as they are and on the larger canvas, where they have been made already."""
+    def __init__(
+        self,
+        method: Mask,
+        asked: Question,
+        given: tuple[Tensor, Tensor] | None = None,
+        factors: list[float] | None = None,
+    ):
+        """given: the perturbed photos, as they are and on the larger canvas, where they have been made already; several
+        for each photo are [N * K, C, H, W], and the mean of the scores counts. factors: of the scores, from another run
+        of the same photos, whose weights are then the same."""
         self._method, self._asked = method, asked
         network = asked.network
         self._network: Answering = network
@@ -74,13 +82,13 @@ class MaskRun:
             self.plain_photos, self.plain_perturbed = self._photos, self._perturbed
         else:
             # Less than two pixels would move nothing.
-            margin = max(2, round(asked.pixels(method.jitter))) if method.jitter > 1 else 0
+            margin = self.margin = max(2, round(asked.pixels(method.jitter))) if method.jitter > 1 else 0
             side = method.cells or max(1, min(CELLS, min(asked.size) // _SMALLEST_CELL))
             seen, cells = asked.size, grid(asked.size, side)
             self.plain_photos = asked.photos
             sigma = asked.pixels(method.mask_blur)
             # One pixel less: the published offsets are 0 to 3 where the photo is 4 pixels larger.
-            self._photos = asked.canvases(margin)[_shortened(margin)] if margin else self.plain_photos
+            self._photos = asked.canvases(margin)[shortened(margin)] if margin else self.plain_photos
             self.plain_perturbed, self._perturbed = self._perturb(margin) if given is None else given
             self._jitter = (Window(*seen),) if margin else ()
         self.parametrization = MaskOver(
@@ -95,7 +103,7 @@ class MaskRun:
         )
         self._plainly = replace(self.parametrization, photos=self.plain_photos, perturbed=self.plain_perturbed)
         self.notes: list[list[str]] = [[] for _ in range(len(asked))]
-        self._objectives, self._factors = self._normalised()
+        self._objectives, self.factors = self._normalised(factors)
         l1, tv = method.weights(cells)
         self.weights = {"l1": number(l1), "tv": number(tv)}
         self.regularizers = (
@@ -136,7 +144,7 @@ class MaskRun:
         plain = perturbed(self.plain_photos, kind, asked, sigma)
         size = (asked.size[0] + margin, asked.size[1] + margin)
         resized = torch.stack([centre_crop(one, size) for one in plain])
-        return plain, resized[_shortened(margin)]
+        return plain, resized[shortened(margin)]
 
     def starts(self, start: Start | Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
         """Masks [N, 1, h, w] to start from, and what is to be said of each."""
@@ -191,7 +199,7 @@ class MaskRun:
         )
         begun, ended = self.losses(starts), self.losses(reached.parameters)
         trace = torch.stack(reached.trace).cpu() if reached.trace else torch.empty(0, len(starts))
-        return Learned(reached.parameters.clone(), ended, begun, trace / torch.tensor(self._factors), reached)
+        return Learned(reached.parameters.clone(), ended, begun, trace / torch.tensor(self.factors), reached)
 
     def learn_from(self, start: Start) -> Learned:
         """Climb from masks of this kind."""
@@ -213,10 +221,7 @@ class MaskRun:
     def found(self, best: Learned, notes: list[list[str]], details: list[dict[str, Any]], interrupted: bool) -> Found:
         """What the masks say, at the photos' size."""
         asked, game = self._asked, self._method.game
-        masks = self.parametrization.picture(best.masks)
-        if masks.shape[2:] != asked.size:
-            masks = F.interpolate(masks, asked.size, mode="nearest")
-        masks = masks[:, 0].cpu()
+        masks = self.over_photos(best.masks).cpu()
         plain = EachItsOwn(asked.objectives)
         scores = {
             "photo": self._scores(self.plain_photos, plain),
@@ -229,6 +234,18 @@ class MaskRun:
             scores["masked"] = self._scores(shown, plain)
         heatmaps = 1 - masks if game == "deletion" else masks
         return Found(heatmaps, masks, scores, best.traces, notes, details, interrupted)
+
+    def over_photos(self, masks: Tensor) -> Tensor:
+        """Masks [N, 1, h, w] at the photos' size, as they are laid over them: [N, H, W]."""
+        over = self.parametrization.picture(masks)
+        if over.shape[2:] != self._asked.size:
+            over = F.interpolate(over, self._asked.size, mode="nearest")
+        return over[:, 0]
+
+    @torch.no_grad()
+    def masked_scores(self, masks: Tensor) -> Tensor:
+        """What is asked of each photo under its mask [N, 1, h, w], as it is, without jitter: [N], on the CPU."""
+        return self._scores(self._plainly.as_seen(masks, lambda images: images), EachItsOwn(self._asked.objectives))
 
     @torch.no_grad()
     def losses(self, masks: Tensor) -> list[float]:
@@ -255,7 +272,7 @@ class MaskRun:
         with torch.no_grad():
             return torch.cat([one.score(network.run(some, one.places())) for some in torch.split(images, asked.chunk)])
 
-    def _normalised(self) -> tuple[EachItsOwn, list[float]]:
+    def _normalised(self, given: list[float] | None) -> tuple[EachItsOwn, list[float]]:
         """The game as an objective of each photo, and what it is of the score that was asked."""
         asked, sign = self._asked, -1.0 if self._method.game == "deletion" else 1.0
         plain = EachItsOwn(asked.objectives)
@@ -265,6 +282,8 @@ class MaskRun:
         for i, one in enumerate(asked.objectives):
             # The weights of equation 6 are meant for scores from 0 to 1.
             unit = 1.0 if is_probability(one) else abs(float(photo[i] - other[i]))
+            if given is not None:
+                unit = sign / given[i]
             if unit == 0:
                 unit = 1.0
                 self.notes[i].append("the answer is the same for the photo and for the perturbed one: nothing to find")
@@ -276,7 +295,7 @@ class MaskRun:
         return EachItsOwn(tuple(members)), factors
 
 
-def _shortened(margin: int) -> tuple[slice | EllipsisType, ...]:
+def shortened(margin: int) -> tuple[slice | EllipsisType, ...]:
     """The index that takes one pixel off a canvas on each axis, if there is a margin."""
     return (..., slice(-1), slice(-1)) if margin else (...,)
 

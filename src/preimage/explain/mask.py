@@ -13,10 +13,12 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.explain.learning import CELLS, MaskRun
+from preimage.explain.filling import Filling, as_filling
+from preimage.explain.learning import CELLS, Learned, MaskRun
 from preimage.explain.method import Found, Method, Question
 from preimage.explain.perturbation import Perturbation
 from preimage.result import number
+from preimage.sample.prior import Prior
 
 Game = Literal["deletion", "preservation", "both"]
 Start = Literal["circle", "random", "half", "zeros", "ones"]
@@ -41,7 +43,8 @@ class Mask(Method):
         Default: 1e-4 and 1e-2; at a tap those published for the layer of VGG-16 with the most similar map.
     cells: along the shorter side; default: 28, or fewer where a cell would be smaller than 4 pixels.
     perturbation: "blur", "constant" (the network's mean colour), "noise" (SPEC M4); or a picture; or a function that
-        makes other pictures [N, C, H, W] out of photos.
+        makes other pictures [N, C, H, W] out of photos; or a prior (a `Prior`, its file, or `cifar10`), or a `Filling`
+        with settings of its own: then what is removed is filled in by inpainting.
     blur, mask_blur, jitter: sigma_0 of the blurred photo, sigma_m of the mask, and by how many pixels less one each
         step may move the photo under the mask; in pixels for photos of 224 (SPEC M.5-4), scaled for others, on which
         the jitter is one pixel at least.
@@ -66,7 +69,7 @@ class Mask(Method):
     beta: float = 3.0
     weights_for: int = CELLS
     cells: int | None = None
-    perturbation: Perturbation = "blur"
+    perturbation: Perturbation | Prior | Filling = "blur"
     blur: float = 10.0
     mask_blur: float = 5.0
     jitter: int = 4
@@ -77,6 +80,7 @@ class Mask(Method):
     gradient_through_blur: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "perturbation", as_filling(self.perturbation))
         for what in ("iterations", "cells", "weights_for"):
             given = getattr(self, what)
             if given is not None and (type(given) is not int or given < 1):
@@ -89,6 +93,8 @@ class Mask(Method):
                 raise RequestError(f"a mask has a {what} of zero or more, not {getattr(self, what)}")
         if self.game not in ("deletion", "preservation", "both"):
             raise RequestError(f"a game is 'deletion', 'preservation' or 'both', not '{self.game}'")
+        if isinstance(self.perturbation, Filling) and self.game == "both":
+            raise RequestError("what is kept and what is deleted cannot both be filled in: play one game")
         plain = isinstance(self.perturbation, str) and self.perturbation in ("blur", "constant")
         if self.at is not None and (self.cells is not None or not plain):
             raise RequestError(
@@ -97,9 +103,16 @@ class Mask(Method):
             )
 
     def steps(self) -> int:
-        return self.iterations
+        return self.iterations * (1 + self.perturbation.rounds if isinstance(self.perturbation, Filling) else 1)
 
     def explain(self, asked: Question) -> Found:
+        if isinstance(self.perturbation, Filling):
+            return self.perturbation.explain(self, asked)
+        run, best, notes, details = self.learn(asked)
+        return run.found(best, notes, details, best.climb.interrupted)
+
+    def learn(self, asked: Question) -> tuple[MaskRun, Learned, list[list[str]], list[dict[str, Any]]]:
+        """The best mask of each photo, what it was learned with, and what is to be said of it."""
         run = MaskRun(self, asked)
         starts, details = run.starts(self.start)
         best = run.learn(starts)
@@ -121,10 +134,13 @@ class Mask(Method):
             if not loss < run.untouched[i]:
                 notes[i].append("no mask was found that does better than none: do not read it")
             details[i] |= {"loss": number(loss), "loss without a mask": number(run.untouched[i]), **run.weights}
-        return run.found(best, notes, details, interrupted)
+        best.climb.interrupted = interrupted
+        return run, best, notes, details
 
     def describe(self) -> dict[str, Any]:
         said = super().describe()
+        if isinstance(self.perturbation, Filling):
+            return {**said, "perturbation": str(self.perturbation), "filling": self.perturbation.describe()}
         # What is not there is not said.
         return said if self.at is None else {**said, "perturbation": "constant", "jitter": 0, "mask_blur": 0.0}
 

@@ -96,6 +96,7 @@ class Found:
     heatmaps: float32 [N, H, W], larger is more important. masks: [N, H, W] in [0, 1], 1 = kept.
     scores: by name, float32 [N]. traces: [steps, N], what the network answered while a mask was learned.
     notes: what a person should know of each photo's run, in sentences. details: of each photo, plain JSON types.
+    fills: [N, K, C, H, W], each photo with what its mask removes filled in, where it was (`Filling`).
     """
 
     heatmaps: Tensor
@@ -104,6 +105,7 @@ class Found:
     traces: Tensor | None = None
     notes: list[list[str]] | None = None
     details: list[dict[str, Any]] | None = None
+    fills: Tensor | None = None
     interrupted: bool = False
 
 

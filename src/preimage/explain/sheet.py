@@ -124,7 +124,7 @@ def _title(key: tuple[str, int], explanations: Sequence[Explanation]) -> str:
     for one in explanations:
         same = [method for method in one.settings.get("methods", ()) if method["name"] == name]
         if len(same) > 1 and position < len(same):
-            differ = [k for k in same[position] if any(method.get(k) != same[position][k] for method in same)]
+            differ = [k for k in same[position] if k != "filling" and any(method.get(k) != same[position][k] for method in same)]
             return f"{name} {', '.join(f'{k}={same[position][k]}' for k in differ)}".strip()
     return name
 

@@ -24,8 +24,9 @@ class MaskOver(Parametrization):
     M x0 + (1 - M) x1 with M(y) = sum_u g_sigma(y / s - u) m(u) (paper 4, equation 6): M is the mask, each cell
     repeated over its pixels and then blurred, x0 the photo and x1 the perturbed one.
 
-    photos, perturbed: x0 and x1, [N, C, H, W]. Views (jitter) move both alike, and not the mask (SPEC M.5-3); they may
-        cut them down to `seen`, (height, width) in pixels.
+    photos, perturbed: x0 and x1, [N, C, H, W]; there may be several x1 for each photo, [N * K, C, H, W], photo by photo,
+        and then the network gets as many pictures. Views (jitter) move both alike, and not the mask (SPEC M.5-3); they
+        may cut them down to `seen`, (height, width) in pixels.
     sigma: of the blur, in pixels; 0: none.
     shows: "kept", that; "deleted", the photo where the mask is 0; "both", one picture of each kind.
     gradient_through_blur: False leaves the blur out of the gradient, as the published code does (SPEC M.5-2).
@@ -69,6 +70,9 @@ class MaskOver(Parametrization):
     def as_seen(self, images: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
         over = self.over(images)
         photos, perturbed = view(self.photos), view(self.perturbed)
+        several = len(perturbed) // len(photos)
+        if several > 1:
+            photos, over = photos.repeat_interleave(several, 0), over.repeat_interleave(several, 0)
         kept = torch.lerp(perturbed, photos, over)
         if self.shows == "kept":
             return kept

@@ -112,16 +112,17 @@ class Audit:
             f"asked for {self.objective}; the picture is the answer to {answer} at {self.recovery.tap}: cosine "
             f"{self.cosine:.3f} ({self.angle:.1f} degrees), residual {self.residual:.4f} of the largest singular value"
         )
+        doubts = self.recovery.idle > 1 or not self.recovery.stands_out
         if self.recovery.idle > 1:
             found = (
                 f"asked for {self.objective}, which the picture is an answer to with a residual of {self.residual:.4f} "
-                f"of the largest singular value; but {self.recovery.says()}"
+                "of the largest singular value"
             )
-        elif not self.recovery.stands_out:
-            found += f"; but {self.recovery.says()}"
-        elif self.rank:
+        elif not doubts and self.rank:
             found += f", where {self.rank} other direction{'s have' if self.rank > 1 else ' has'} less"
-        return found if self.left_out is None else f"{found}; {self.left_out.says()}"
+        if self.left_out is not None:
+            found += f"; {self.left_out.says()}"
+        return f"{found}; but {self.recovery.says()}" if doubts else found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -14,32 +14,52 @@ from preimage.invert import invert
 from preimage.maximize import maximize
 from preimage.network import Network, Tap
 from preimage.objectives import channel, label
+from preimage.recover import Audit
 from preimage.report.plot import sparkline
 from preimage.report.why import Why, why
 from preimage.result import Result
 
 _ANSWERS, _PICTURED = 5, 3
 _FAINT = 0.01
+_WEIGHTS, _SINGULAR = 3, 8
+
+ALIKE = 0.9
+"""The cosine, 26 degrees, from which on a picture counts as the answer to what was asked: what is farther away is, in
+paper 1's figure 2, another objective or an ascent that did not arrive."""
+
+
+@dataclass
+class Weight:
+    """A channel of an answer: what it is called, its weight in a unit vector, and |weight| in percent."""
+
+    name: str
+    weight: float
+    percent: float
 
 
 @dataclass
 class Audited:
     """What a picture is the answer to (`Result.audit`), for recipes of which that can be told.
 
-    spectrum: SVG path of the singular values. smallest: the first of them, as shares of the largest. candidates: what
-    else the picture could be the answer to. numbers: what `result.json` says of it.
+    verdict: in a word or two; kind: the same for the style sheet, one of good, fair, bad, open. cosine: of what was
+    asked and the answer. answer: its strongest channels. spectrum: the smallest singular values, the answer's first:
+    percent of the last of these, and of the largest of all. candidates: what else the picture could be the answer to.
+    says: all of it, and what spoils the comparison, in sentences. numbers: what `result.json` says of it.
     """
 
-    says: str
-    spectrum: str
-    smallest: str
-    candidates: str
+    verdict: str
+    kind: str
+    cosine: float
+    answer: list[Weight]
+    spectrum: list[tuple[float, float]]
+    candidates: list[list[Weight]]
+    says: list[str]
     numbers: dict[str, Any]
 
 
 @dataclass
 class Picture:
-    """One picture on the page, with all that is said about it."""
+    """One picture on the page, with all that is said about it; unaudited: why it has no audit, where one was tried."""
 
     file: str
     title: str
@@ -52,6 +72,7 @@ class Picture:
     stride: str
     settings: str
     audit: Audited | None = None
+    unaudited: str = ""
 
 
 @dataclass
@@ -172,8 +193,11 @@ class PictureMaker:
         made = result.made
         if made is not None and made.stages[-1].smoothing is not None and not self.interrupted:
             try:
-                for i, picture in enumerate(pictures):
-                    picture.audit = _audited(result, i)
+                for picture, found in zip(pictures, _audits(result), strict=True):
+                    if isinstance(found, str):
+                        picture.unaudited = found
+                    else:
+                        picture.audit = _audited(found, self._network)
             except KeyboardInterrupt:
                 self.interrupted = True
         return pictures
@@ -202,22 +226,60 @@ class PictureMaker:
             to_pil(image).save(file)
 
 
-def _audited(result: Result, index: int) -> Audited:
-    (found,) = result.audit([index])
-    spectrum = found.recovery.singular_values / found.recovery.singular_values[-1]
-    others = [_strongest(one, found.recovery.features) for one in found.recovery.candidates[1:3]]
+def _audits(result: Result) -> list[Audit | str]:
+    """Of all pictures at once, so that what moves none of them is left out; or why a picture has none."""
+    try:
+        return [*result.audit()]
+    except RequestError:
+        pass  # some picture answers nothing: find out which
+    found: dict[int, Audit | str] = {}
+    for i in range(len(result.objectives)):
+        try:
+            result.audit([i])
+        except RequestError as error:
+            found[i] = str(error)
+    rest = [i for i in range(len(result.objectives)) if i not in found]
+    found |= dict(zip(rest, result.audit(rest), strict=True))
+    return [found[i] for i in range(len(result.objectives))]
+
+
+def _audited(found: Audit, network: Network) -> Audited:
+    recovery = found.recovery
+    verdict, kind = _verdict(found)
+    # What a channel of the classes' layer is called, people know better.
+    labels = network.labels if network.labels and recovery.tap == network.logits else None
+
+    def weights(objective: Tensor, count: int) -> list[Weight]:
+        top = objective.abs().topk(min(count, len(objective))).indices.tolist()
+        channels = [int(recovery.features[i]) for i in top]
+        names = [labels[channel].split(",")[0] if labels else f"channel {channel}" for channel in channels]
+        return [
+            Weight(name, float(objective[i]), 100 * abs(float(objective[i])))
+            for name, i in zip(names, top, strict=True)
+        ]
+
+    shares = (recovery.singular_values[:_SINGULAR] / recovery.singular_values[-1]).tolist()
     return Audited(
-        found.says(),
-        sparkline(spectrum.tolist()),
-        ", ".join(f"{float(value):.4f}" for value in spectrum[:4]),
-        "; ".join(others),
-        {name: value for name, value in found.as_dict().items() if name != "answer_to"},
+        verdict=verdict,
+        kind=kind,
+        cosine=found.cosine,
+        answer=weights(recovery.objective, _WEIGHTS),
+        spectrum=[(100 * share / max(shares[-1], 1e-300), 100 * share) for share in shares],
+        candidates=[weights(one, 2) for one in recovery.candidates[1:3]],
+        says=[_sentence(one) for one in (found.says(), *found.notes)],
+        numbers={name: value for name, value in found.as_dict().items() if name != "answer_to"},
     )
 
 
-def _strongest(objective: Tensor, features: Tensor, count: int = 3) -> str:
-    top = objective.abs().topk(min(count, len(objective))).indices
-    return ", ".join(f"{int(features[i])} ({float(objective[i]):+.2f})" for i in top)
+def _sentence(said: str) -> str:
+    return said if said.endswith("?") else f"{said}."
+
+
+def _verdict(found: Audit) -> tuple[str, str]:
+    """An audit in a word or two, and its kind."""
+    if found.cosine >= ALIKE:
+        return ("as asked", "good") if found.recovery.stands_out else ("probably as asked", "fair")
+    return ("something else", "bad") if found.recovery.stands_out else ("cannot be told", "open")
 
 
 def picture_size(network: Network, tap: Tap) -> tuple[int, int]:

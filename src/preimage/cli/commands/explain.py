@@ -38,6 +38,14 @@ def explain(
             help="'preimage methods' lists them; may be given several times; 'all' is all of them. Default: mask.",
         ),
     ] = None,
+    perturbation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="What masks put in the place of what they remove: 'blur', 'constant', 'noise', an image file; or a prior "
+            "('cifar10', or a file of train-prior), which fills it in. Default: blur.",
+        ),
+    ] = None,
     size: Annotated[
         int | None, typer.Option(min=1, metavar="PX", help="Side at which the network is shown the photos.")
     ] = None,
@@ -58,6 +66,7 @@ def explain(
         list(photos),
         [_objective(one, network) for one in classes] if classes else None,
         method=_methods(method or ["mask"]),
+        perturbation=perturbation,
         size=size,
         enlarge=enlarge,
         least_probability=0.0 if faint else LEAST_PROBABILITY,
