@@ -33,7 +33,8 @@ from preimage.objectives import EachItsOwn, direction, floored_cosines
 from preimage.optimization import LBFGS, Adam, Ascent, Climb, Stage, climb
 from preimage.priors import L2, Sobolev, TotalVariation
 from preimage.recover import Sensitivity, angle, choose_space, critical_spaces, sensitivity, solve
-from preimage.recover.audit import VIEWS, known_terms
+from preimage.recover.asked import known_terms
+from preimage.recover.audit import VIEWS
 from preimage.transforms import InTurn, Jitter
 
 BASE = Run("squeezenet", "features.6", 256, "max-mean", 2, "rgb", 64, 4, 4)

@@ -215,6 +215,13 @@ def photos_of(label: int | None, count: int, split: str = "test", seed: int = 0)
     return images[torch.stack(each, 1).flatten()[:count]].float() / 255
 
 
+def photos_beside(classes: Sequence[int], count: int, seed: int = 0) -> Tensor:
+    """Test photos to start from, of all other classes in turn: float [count, 3, 32, 32]."""
+    photos = photos_of(None, 2 * len(LABELS) * -(-count // (len(LABELS) - len(classes))), seed=seed)
+    others = [i for i, label in enumerate(labels_of_turn(len(photos)).tolist()) if label not in classes]
+    return photos[others[:count]]
+
+
 def labels_of_turn(count: int) -> Tensor:
     """The classes of `photos_of(None, count)`."""
     return torch.arange(count) % len(LABELS)

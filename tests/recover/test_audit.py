@@ -16,7 +16,7 @@ from preimage.parametrizations import SigmoidPixels
 from preimage.priors import L2, Regularizer, TotalVariation
 from preimage.recipes import Recipe
 from preimage.recover import Audit
-from preimage.recover.audit import asked_features
+from preimage.recover.asked import asked_features
 
 FEATURES = 8
 

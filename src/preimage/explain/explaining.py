@@ -280,7 +280,9 @@ def _name(method: str | Method) -> str:
     return method.name if isinstance(method, Method) else method
 
 
-def _perturbing(methods: list[tuple[str, Method]], perturbation: Perturbation | Prior | Filling) -> list[tuple[str, Method]]:
+def _perturbing(
+    methods: list[tuple[str, Method]], perturbation: Perturbation | Prior | Filling
+) -> list[tuple[str, Method]]:
     """The same methods, masks with this perturbation; raises `RequestError` where none is a mask."""
     if not any(isinstance(one, Mask) for _, one in methods):
         raise RequestError(f"only masks take a perturbation, not {', '.join(name for name, _ in methods)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.explain.circle import circular_masks
 from preimage.explain.method import Found, Question
-from preimage.explain.perturbation import perturbed
+from preimage.explain.perturbation import Perturbation, perturbed
 from preimage.images import centre_crop
 from preimage.network import Answering, Beyond, Place
 from preimage.objectives import EachItsOwn, Label, Objective, WeightedSum, each_view
@@ -129,7 +129,8 @@ class MaskRun:
 
     def _perturb(self, margin: int) -> tuple[Tensor, Tensor]:
         """The perturbed photos, as they are and on a canvas that is larger by `margin`, less one pixel."""
-        asked, kind = self._asked, self._method.perturbation
+        # (a `Filling` gives its pictures itself)
+        asked, kind = self._asked, cast(Perturbation, self._method.perturbation)
         sigma = asked.pixels(self._method.blur)
         if not margin:
             plain = perturbed(self.plain_photos, kind, asked, sigma)

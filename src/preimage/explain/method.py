@@ -105,8 +105,8 @@ class Found:
     traces: Tensor | None = None
     notes: list[list[str]] | None = None
     details: list[dict[str, Any]] | None = None
-    fills: Tensor | None = None
     interrupted: bool = False
+    fills: Tensor | None = None
 
 
 class Method(ABC):

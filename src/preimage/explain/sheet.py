@@ -124,7 +124,8 @@ def _title(key: tuple[str, int], explanations: Sequence[Explanation]) -> str:
     for one in explanations:
         same = [method for method in one.settings.get("methods", ()) if method["name"] == name]
         if len(same) > 1 and position < len(same):
-            differ = [k for k in same[position] if k != "filling" and any(method.get(k) != same[position][k] for method in same)]
+            here = same[position]
+            differ = [k for k in here if k != "filling" and any(method.get(k) != here[k] for method in same)]
             return f"{name} {', '.join(f'{k}={same[position][k]}' for k in differ)}".strip()
     return name
 

@@ -24,7 +24,7 @@ class MaskOver(Parametrization):
     M x0 + (1 - M) x1 with M(y) = sum_u g_sigma(y / s - u) m(u) (paper 4, equation 6): M is the mask, each cell
     repeated over its pixels and then blurred, x0 the photo and x1 the perturbed one.
 
-    photos, perturbed: x0 and x1, [N, C, H, W]; there may be several x1 for each photo, [N * K, C, H, W], photo by photo,
+    photos, perturbed: x0 and x1, [N, C, H, W]; there may be several x1 of each photo, [N * K, C, H, W], photo by photo,
         and then the network gets as many pictures. Views (jitter) move both alike, and not the mask (SPEC M.5-3); they
         may cut them down to `seen`, (height, width) in pixels.
     sigma: of the blur, in pixels; 0: none.

@@ -42,8 +42,8 @@ def explain(
         str | None,
         typer.Option(
             metavar="P",
-            help="What masks put in the place of what they remove: 'blur', 'constant', 'noise', an image file; or a prior "
-            "('cifar10', or a file of train-prior), which fills it in. Default: blur.",
+            help="What masks put in the place of what they remove: 'blur', 'constant', 'noise', an image file; or a "
+            "prior ('cifar10', or a file of train-prior), which fills it in. Default: blur.",
         ),
     ] = None,
     size: Annotated[
