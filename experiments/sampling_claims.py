@@ -36,12 +36,13 @@ class Claim:
         """The claim in plain JSON types."""
         try:
             holds, numbers = self.question(measured)
-        except Missing as missing:
+        except NotMeasuredError as missing:
             holds, numbers = None, {"not measured": str(missing)}
+        holds = None if holds is None else bool(holds)  # (SciPy's are no plain ones)
         return {"sentence": self.sentence, "criterion": self.criterion, "holds": holds, "numbers": numbers}
 
 
-class Missing(RequestError):
+class NotMeasuredError(RequestError):
     """A claim asks for something that was not measured."""
 
 
@@ -55,11 +56,18 @@ def answers(claims: Sequence[Claim], measured: Any) -> list[Found]:
 
 
 def of(measured: dict[str, Found], name: str, quantity: str) -> float:
-    """A number that was measured of something; raises `Missing`."""
+    """A number that was measured of something; raises `NotMeasuredError`."""
     value = measured.get(name, {}).get(quantity)
     if value is None:
-        raise Missing(f"{quantity} of {name}")
+        raise NotMeasuredError(f"{quantity} of {name}")
     return float(value)
+
+
+def part(measured: dict[str, dict[str, Found]], name: str) -> dict[str, Found]:
+    """One of several groups of measurements; raises `NotMeasuredError`."""
+    if name not in measured:
+        raise NotMeasuredError(name)
+    return measured[name]
 
 
 def never_increases(values: Sequence[float], by: float = ALIKE) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 import preimage as pi
 from cifar10 import LABELS, pictures
+from figure import RESULTS
 from preimage.errors import RequestError
 from preimage.evaluation import judged, mixing
 from preimage.images import written_whole
@@ -41,7 +43,7 @@ AT_ONCE = 100
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """What every experiment can be told."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="try it out in about a minute; writes NAME_quick.json")
+    parser.add_argument("--quick", action="store_true", help="try it out in about a minute")
     parser.add_argument("--prior", type=Path, help="the noiseless joint prior's file")
     parser.add_argument("--condition", default="classifier", choices=["classifier", "encoder"])
     parser.add_argument("--device", default="cpu")
@@ -94,6 +96,10 @@ def opened(asked: argparse.Namespace, weights: Path = WEIGHTS) -> World:
     if asked.condition == "encoder":
         assert isinstance(prior.encoder, pi.Network)
         condition = prior.encoder
+    elif not (weights / "classifier.safetensors").exists():
+        raise SystemExit(
+            "there is no classifier yet: python experiments/train_cifar10_prior.py classifier; or --condition encoder"
+        )
     else:
         condition = network(weights, asked.condition, asked.device)
     for part, how in missing.items():
@@ -183,9 +189,7 @@ def last_samples(
     parts = []
     for first in range(0, count, AT_ONCE):
         chains = min(AT_ONCE, count - first)
-        (one,) = walked(
-            world, sampler, [label], steps=steps, every=steps, chains=chains, seed=seed + first, **options
-        )
+        (one,) = walked(world, sampler, [label], steps=steps, every=steps, chains=chains, seed=seed + first, **options)
         parts.append(one.images)
     SAMPLES.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
@@ -204,9 +208,9 @@ def digest(module: Any) -> str:
 # --- photographs and judges -------------------------------------------------------------------------------------------
 
 
-def photos_of(label: int | None, count: int, split: str = "test", seed: int = 0) -> Tensor:
+def photos_of(label: int | None, count: int, split: Literal["train", "test"] = "test", seed: int = 0) -> Tensor:
     """Photographs of a class, or (None) of all in turn, drawn by the seed: float [count, 3, 32, 32] in [0, 1]."""
-    images, labels = pictures(split)  # type: ignore[arg-type]
+    images, labels = pictures(split)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=generator)
     if label is not None:
@@ -237,8 +241,8 @@ def judge_features(judge: pi.Network, images: Tensor, chunk: int = 100) -> Tenso
 
 
 def frechet(one: Tensor, other: Tensor) -> float:
-    """The Frechet distance of two clouds of points [N, D], taken as Gaussian (Heusel et al. 2017, equation 6): |m - n|^2
-    + tr(S + T - 2 (S T)^(1/2))."""
+    """The Frechet distance of two clouds of points [N, D], taken as Gaussian (Heusel et al. 2017, equation 6): |m -
+    n|^2 + tr(S + T - 2 (S T)^(1/2))."""
     means = [points.double().mean(0) for points in (one, other)]
     covariances = [points.double().T.cov() for points in (one, other)]
     # tr (S T)^(1/2) is the sum of the singular values of S^(1/2) T^(1/2).
@@ -261,9 +265,16 @@ def mean(values: Sequence[float]) -> float | None:
     return digits(sum(values) / len(values)) if values else None
 
 
-def result_name(name: str, asked: argparse.Namespace) -> str:
-    """Of the files that an experiment writes: one that was only tried out leaves others as they are."""
-    return f"{name}_quick" if asked.quick else name
+def results(asked: argparse.Namespace) -> Path:
+    """The folder for what an experiment writes: what is only tried out (--quick) leaves results as they are."""
+    folder = CACHE / "sampling-quick" if asked.quick else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_results(name: str, asked: argparse.Namespace, document: dict[str, Any]) -> None:
+    """`NAME.json`, as `figure.write_rows` writes it."""
+    (results(asked) / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 def about(world: World, asked: argparse.Namespace, began: float) -> dict[str, Any]:

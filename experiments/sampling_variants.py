@@ -4,13 +4,13 @@ PPGN-x, DGN-AM, PPGN-h, joint, noiseless (P6 to P10), joint-x (P11) and the hand
     python experiments/sampling_variants.py
     python experiments/sampling_variants.py --quick
 
-Two classes, 8 chains of each from noise and from 8 photos of other classes, 200 steps, all with the published numbers (those of joint-x
-are ours). Measured behind the first 50 steps: how the judge answers, and how soon codes are forgotten (autocorrelation
-75 steps apart; of chains in pixels that of their images' codes under E, so that all are compared in one space).
-Hand-designed priors act as r: eps_1 = 0.1 towards a blurred image (Gaussian, 1 pixel), or towards one with less total
-variation. Jitter, patch priors and centre-bias (P5) are no r; `pi.maximize` has the first and the last.
+Two classes, 8 chains of each from noise and from 8 photos of other classes, 200 steps, all with the published numbers
+(those of joint-x are ours). Measured behind the first 50 steps: how the judge answers, and how soon codes are forgotten
+(autocorrelation 75 steps apart; of chains in pixels that of their images' codes under E, so that all are compared in
+one space). Hand-designed priors act as r: eps_1 = 0.1 towards a blurred image (Gaussian, 1 pixel), or towards one with
+less total variation. Jitter, patch priors and centre-bias (P5) are no r; `pi.maximize` has the first and the last.
 
-About 15 minutes on one core. Writes `results/sampling_variants.json` and two figures for each class and start.
+About 10 minutes on one core. Writes `results/sampling_variants.json` and two figures for each class and start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 import preimage as pi
 from cifar10 import LABELS
-from figure import RESULTS, pictures_in_rows, write_rows
+from figure import pictures_in_rows
 from preimage.errors import RequestError
 from sampling_claims import ALIKE, Answer, Claim, Found, answers, of
 from sampling_setup import (
@@ -39,8 +39,9 @@ from sampling_setup import (
     measured_chains,
     opened,
     photos_beside,
-    result_name,
+    results,
     walked,
+    write_results,
 )
 
 CLASSES = (1, 7)
@@ -96,7 +97,6 @@ def main() -> None:
     count, steps = (2, 20) if asked.quick else (8, STEPS)
     settled = min(SETTLED, steps // 4)
     photos = photos_beside(CLASSES, count, asked.seed)
-    name = result_name("sampling_variants", asked)
     rows: dict[str, dict[str, Found]] = {"photo": {}, "noise": {}}
     strips: dict[tuple[str, int], list[tuple[str, list[tuple[Tensor, str]]]]] = {}
     failed = {}
@@ -128,10 +128,11 @@ def main() -> None:
                     (variant, cells + strip(found[0], i if start == "photo" else i * count))
                 )
     for (start, label), each in strips.items():
-        pictures_in_rows(each, RESULTS / f"{name}_{start}_{LABELS[label]}.jpg", inches=0.95)
+        pictures_in_rows(each, results(asked) / f"sampling_variants_{start}_{LABELS[label]}.jpg", inches=0.95)
     said = about(world, asked, began)
-    write_rows(
-        name,
+    write_results(
+        "sampling_variants",
+        asked,
         {
             **said,
             "not_run": said["not_run"] | failed,
@@ -182,8 +183,8 @@ def code_denoiser_does_not_help(rows: Rows) -> Answer:
 
 
 def noiseless_improves(rows: Rows) -> Answer:
-    """Noiseless has an autocorrelation more than 0.1 below those of DGN-AM and PPGN-h ("substantially"), and an accuracy
-    more than 0.05 above both."""
+    """Noiseless has an autocorrelation more than 0.1 below those of DGN-AM and PPGN-h ("substantially"), and an
+    accuracy more than 0.05 above both."""
     memory, quality = _of(rows, ("noiseless", "DGN-AM", "PPGN-h"))
     others = ("DGN-AM", "PPGN-h")
     faster = all(memory["noiseless"] < memory[name] - 2 * ALIKE for name in others)
@@ -245,7 +246,9 @@ CLAIMS = (
     Claim("The variants in order of sample quality (section 3, as SPEC P.6 puts it).", ordered),
     Claim("Joint PPGN-x is better than PPGN-x, and worse than Joint PPGN-h (section S11).", joint_x_between),
     Claim("Without a prior the images are fooling ones (section 3.1).", fooled_without_prior),
-    Claim("Learned priors make more recognisable images than hand-designed ones (section 1).", hand_designed_below_learned),
+    Claim(
+        "Learned priors make more recognisable images than hand-designed ones (section 1).", hand_designed_below_learned
+    ),
 )
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class Filling:
             found = replace(
                 found,
                 masks=over,
-                heatmaps=1 - over if method.game == "deletion" else over,
+                heatmaps=1 - over,
                 traces=torch.cat([found.traces, traces]),
                 scores={**found.scores, "masked": run.masked_scores(best.masks)},
             )
@@ -154,7 +154,7 @@ class Filling:
             found = replace(found, fills=fills.cpu())
             found.scores["filled"] = torch.tensor([one.mean for one in worth])
             for i, one in enumerate(worth):
-                notes[i].extend(one.notes(method.game == "deletion"))
+                notes[i].extend(one.notes())
         return replace(found, notes=notes, details=details, interrupted=interrupted)
 
     def filled(self, asked: Question, removed: Tensor, turn: int) -> Tensor | None:
@@ -228,7 +228,7 @@ class _Worth:
             }
         )
 
-    def notes(self, deletion: bool) -> list[str]:
+    def notes(self) -> list[str]:
         """What came of it, in sentences."""
         first, last = self.rounds[0], self.rounds[-1]
         if first["survives"] is None:
@@ -242,7 +242,12 @@ class _Worth:
             )
         photo = float(self.asked.scores(self.index, self.asked.photos[self.index : self.index + 1])[0])
         mean = sum(value or 0.0 for value in first["filled"]) / len(first["filled"])
-        if deletion and photo > 0 and mean >= photo / 2:
+        if len(self.rounds) > 1 and last["masked"] < photo / 2 <= self.mean:
+            said.append(
+                f"filled in anew, what the last mask removes leaves half of the answer or more ({self.mean:.2g} of "
+                f"{photo:.2g}, where it was learned with pictures that left {last['masked']:.2g}): it lives on those"
+            )
+        if photo > 0 and mean >= photo / 2:
             said.append(
                 f"filled in by the prior, what the first mask removes leaves half of the answer or more ({mean:.2g} of "
                 f"{photo:.2g}): the rest of the photo holds it, or the prior puts it back"

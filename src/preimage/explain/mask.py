@@ -93,8 +93,9 @@ class Mask(Method):
                 raise RequestError(f"a mask has a {what} of zero or more, not {getattr(self, what)}")
         if self.game not in ("deletion", "preservation", "both"):
             raise RequestError(f"a game is 'deletion', 'preservation' or 'both', not '{self.game}'")
-        if isinstance(self.perturbation, Filling) and self.game == "both":
-            raise RequestError("what is kept and what is deleted cannot both be filled in: play one game")
+        if isinstance(self.perturbation, Filling) and self.game != "deletion":
+            # (of what is kept, a filled picture is the photo itself, so that to keep less of it would cost nothing)
+            raise RequestError(f"a prior fills in what is deleted: play the game 'deletion', not '{self.game}'")
         plain = isinstance(self.perturbation, str) and self.perturbation in ("blur", "constant")
         if self.at is not None and (self.cells is not None or not plain):
             raise RequestError(

@@ -14,6 +14,7 @@ from preimage.cli.commands.options import Device, Json, Model, Out, Seed
 from preimage.cli.commands.printing import leave_if, print_json
 from preimage.errors import RequestError
 from preimage.images import as_image, writable_folder
+from preimage.report.chains import chains_page
 from preimage.sample import SAMPLERS
 
 
@@ -54,6 +55,16 @@ def sample(
         Path | None, typer.Option(metavar="IMAGE", help="White where pixels of the photo are to be made up.")
     ] = None,
     context: Annotated[float, typer.Option(help="How strongly the picture is drawn to the known pixels.")] = 0.0,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write index.html: chains as strips and as a film.")
+    ] = False,
+    training: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What the prior was trained on: the nearest stand beside the samples."),
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The like that it was not trained on, to judge by.")
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
     as_json: Json = False,
@@ -84,6 +95,8 @@ def sample(
     )
     chain.settings["model"] = model
     folder = chain.save(out)
+    if report:
+        chains_page(chain, out, training=training, held_out=held_out)
     if as_json:
         print_json(chain.as_dict())
     else:
