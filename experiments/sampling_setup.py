@@ -43,7 +43,9 @@ AT_ONCE = 100
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """What every experiment can be told."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="try it out in about a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="try it out in a minute; writes to $PREIMAGE_CACHE/sampling-quick"
+    )
     parser.add_argument("--prior", type=Path, help="the noiseless joint prior's file")
     parser.add_argument("--condition", default="classifier", choices=["classifier", "encoder"])
     parser.add_argument("--device", default="cpu")

@@ -533,6 +533,9 @@ def world() -> setup.World:
     torch.manual_seed(0)
     encoder = pi.Network(Encoder(3, 32, 10, width=4, code=16).eval(), 32, MEAN, STD, name="E")
     generator = Generator((16,), 3, 32, width=4).eval()
+    with torch.no_grad():  # (so that codes can say much)
+        for one in generator.parameters():
+            one.mul_(3)
     prior = Prior(generator, encoder, code=pi.Place("fc6", True), match=pi.Place("pool5", True), mean_code=0.5)
     return setup.World(prior, None, encoder, encoder, missing={"code-denoiser": "train it"})
 
