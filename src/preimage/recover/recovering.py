@@ -62,7 +62,7 @@ def recover(
     average: the images are the last steps of one ascent (`maximize(..., snapshot_every=1)`), whose mean is stationary
         where the images are not: gives one `Recovery`, of the last image. For images made without smoothing.
     memory: bytes that Jacobians may take; below what they need, they are computed in blocks, several times.
-    precision: "single" lets the network compute in float32, two to five times as fast on a CPU. Objectives then differ
+    precision: "single" lets the network compute in float32, up to twice as fast on a CPU. Objectives then differ
         by thousandths of a degree, but directions that move the image not at all look like ones that hardly do.
     progress: show a bar on standard error; default: if that is a terminal.
 

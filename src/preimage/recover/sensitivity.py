@@ -100,7 +100,7 @@ def sensitivity(
         that were made under random transforms. update_kernels: rows of the Jacobian are filtered by these in turn.
     known: gradients of further terms by the parameters, [N, terms, *shape]: each becomes one more row, scaled to the
         median length of the features' rows (so that their coefficients are of one size).
-    precision: "single" lets the network compute in float32, two to five times as fast on a CPU; singular values are
+    precision: "single" lets the network compute in float32, up to twice as fast on a CPU; singular values are
         then right to about 1e-6 of the largest, which is below what the best images leave (`make bench-recover`).
 
     Raises `RequestError` if one row of the Jacobian takes more than `memory`, for channels that the tap does not have,

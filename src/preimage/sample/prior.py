@@ -215,7 +215,9 @@ def load_prior(
         return Prior(generator, own, name="a pair of generator and encoder")
     path = SHIPPED.get(str(what), Path(what))
     if not path.is_file():
-        raise RequestError(f"there is no prior '{what}': give a file or {', '.join(map(repr, SHIPPED))}")
+        here = [repr(name) for name, file in SHIPPED.items() if file.is_file()]
+        known = f"one of {', '.join(here)}, or " if here else ""
+        raise RequestError(f"there is no prior '{what}': give {known}a file that preimage train-prior wrote")
     if path.stat().st_size > _LARGEST:
         raise RequestError(f"'{path}' is larger than any prior of ours ({_LARGEST >> 30} GiB)")
     try:

@@ -93,7 +93,8 @@ def sample(
     gradient: which of table S2, for classes.
     also: further conditions that all chains are under; any number of networks.
     denoiser: r of one's own, codes -> codes or images -> images in [0, 1]; instead of the prior's.
-    start: an image, whose code the chains start from (or itself); or a `Chain` (or the folder of one) to go on with.
+    start: an image, whose code the chains start from (or itself): with so little noise as `noiseless-joint` has, which
+        float32 cannot add, all of them are then one chain; or a `Chain` (or the folder of one) to go on with.
         Default: noise.
     fill: (photo, missing): pixels where `missing` [H, W] is true are made up, and the others never change (inpainting).
     context: eps_4: how strongly the generator's own picture is drawn to the known pixels (PPGN-context: 1e-9 in the

@@ -61,7 +61,7 @@ def recover(
     ] = False,
     memory: Annotated[int, typer.Option(min=1, metavar="MB", help="What Jacobians may take.")] = MEMORY // 2**20,
     single: Annotated[
-        bool, typer.Option("--single", help="Compute the network in float32: two to five times as fast on a CPU.")
+        bool, typer.Option("--single", help="Compute the network in float32: up to twice as fast on a CPU.")
     ] = False,
     device: Device = None,
     as_json: Json = False,
