@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from torch import Tensor
+from torch import Tensor, nn
 
+from command import Run
 from preimage import Chain, Network, RequestError
+from preimage.report import Report, write_report
 from preimage.report.chains import chains_html, chains_page, chains_script, chains_style, curve, made_chains
 from preimage.report.plot import HEIGHT, WIDTH
 
@@ -148,6 +153,8 @@ def test_training_images_may_be_a_folder_of_any_sizes(tmp_path: Path) -> None:
     samples = noise(1, 0)[None].expand(1, 4, 3, SIDE, SIDE)
     strip = made_chains(chain(1, samples), tmp_path / "out", training=tmp_path).asked[0].chains[0]
     assert strip.neighbours[0].index == 0 and len(strip.neighbours) == 3
+    assert {one.name for one in strip.neighbours} == {"0.png", "1.png", "2.png"}
+    assert strip.neighbours[0].name == "0.png"
     assert float(strip.neighbours[0].distance) < 0.5 / 255
 
 
@@ -305,3 +312,260 @@ def test_the_section_alone_is_one_element_for_another_page(tmp_path: Path) -> No
     assert "figure" not in tags.seen  # whose buttons the report's own script opens large
     assert len(list((tmp_path / "pictures").glob("walk-*.png"))) == 4
     assert "prefers-reduced-motion" in chains_script() and ".chain" in chains_style()
+
+
+# --- in a report ------------------------------------------------------------------------------------------------------
+
+
+def saved(folder: Path, samples: Tensor | None = None, **settings: Any) -> Path:
+    """A folder such as `preimage sample` writes."""
+    made = chain(6 if samples is None else len(samples), samples, **{"network": repr(small()), **settings})
+    made.randomness = {name: torch.zeros(1, 8, dtype=torch.uint8) for name in ("noise", "pulls", "views")}
+    return made.save(folder)
+
+
+def small() -> Network:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    return Network(module, 16, labels=["cat", "dog", "eel"], name="small", channels=3)
+
+
+def pictured(folder: Path, images: Tensor) -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(folder / f"{i:03}.png")
+    return folder
+
+
+def reported(folder: Path, chains: list[Path | Chain], **options: Any) -> tuple[Report, dict[str, Any], str]:
+    """A report of chains and little else: what was made, its JSON and its page."""
+    asked: dict[str, Any] = {"units": 0, "classes": 0, "steps": 2, "chains": chains, **options}
+    made = write_report(small(), folder / "out", **asked)
+    document = json.loads((folder / "out/result.json").read_text("utf-8"), parse_constant=pytest.fail)
+    return made, document, made.page.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with all that it can have, and two folders of chains."""
+    folder = tmp_path_factory.mktemp("whole")
+    (photos := folder / "photos").mkdir()
+    Image.new("RGB", (20, 20), (200, 120, 30)).save(photos / "one.png")
+    made, _, _ = reported(
+        folder,
+        [saved(folder / "first"), saved(folder / "second <b>")],
+        photos=[photos / "one.png"],
+        depths=1,
+        reasons=0,
+        units=1,
+        classes=2,
+        training=pictured(folder / "training", noise(20, 1)),
+        held_out=pictured(folder / "held-out", noise(100, 2)),
+    )
+    return made.page
+
+
+def test_a_report_has_a_section_of_chains_behind_the_photos(browser: webdriver.Chrome, whole: Path) -> None:
+    browser.get(whole.as_uri())
+    headings = [h.text for h in browser.find_elements(By.TAG_NAME, "h2")]
+    folder = whole.parent.parent
+    titles = [f"Samples, step by step: {folder / name}" for name in ("first", "second <b>")]
+    assert headings == ["one.png", *titles, "Classes", "0"]
+    links = browser.find_elements(By.CSS_SELECTOR, "nav a")
+    assert [link.text for link in links] == headings
+    for link, heading in zip(links, headings, strict=True):
+        target = (link.get_attribute("href") or "").partition("#")[2]
+        found = browser.execute_script(
+            "return [...document.querySelectorAll('[id]')].filter(e => e.id === arguments[0])"
+            ".map(e => e.querySelector('h2').textContent)",
+            target,
+        )
+        assert found == [heading]
+    sizes = browser.execute_script("return [...document.querySelectorAll('main img')].map(i => i.naturalWidth)")
+    # The photo, its three classes, a depth, two classes, a unit; of eight chains the strip and five training images.
+    assert len(sizes) == 1 + 3 + 1 + 2 + 1 + 8 * (1 + 5) and min(sizes) > 0
+    assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
+    assert browser.get_log("browser") == []
+
+
+def test_in_a_report_films_and_large_pictures_do_not_disturb_each_other(calm: webdriver.Chrome, whole: Path) -> None:
+    calm.get(whole.as_uri())
+    first, second = calm.find_elements(By.CSS_SELECTOR, ".player")
+    slider = first.find_element(By.TAG_NAME, "input")
+    calm.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", slider)
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert first.find_element(By.TAG_NAME, "output").text == "step 25"
+    assert second.find_element(By.TAG_NAME, "output").text == "step 30"
+    dialog = calm.find_element(By.TAG_NAME, "dialog")
+    button, following = calm.find_elements(By.CSS_SELECTOR, "#classes figure button")
+    calm.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
+    button.click()
+    assert dialog.is_displayed()
+    calm.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    large = dialog.find_element(By.TAG_NAME, "img").get_attribute("src")
+    assert large == following.find_element(By.TAG_NAME, "img").get_attribute("src")
+    calm.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert first.find_element(By.TAG_NAME, "output").text == "step 25"
+    assert calm.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [390, 820])
+def test_a_report_with_chains_fits_small_screens(calm: webdriver.Chrome, whole: Path, width: int) -> None:
+    calm.get(whole.as_uri())
+    screen = {"width": width, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    calm.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        assert calm.execute_script("return document.documentElement.scrollWidth") == width
+    finally:
+        calm.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_json_of_a_report_names_chains_and_what_is_near(tmp_path: Path) -> None:
+    training = noise(150, 1)
+    last = torch.stack([training[7], *noise(3, 3)])
+    folder = saved(tmp_path / "walked", torch.stack([torch.zeros_like(last), last]))
+    images = {"training": pictured(tmp_path / "t", training), "held_out": pictured(tmp_path / "h", noise(100, 2))}
+    made, document, text = reported(tmp_path, [folder], **images)
+    (one,) = document["chains"]
+    assert one["folder"] == str(folder) and one["steps"] == 10
+    assert [walk["objective"] for walk in one["chains"]] == [ASKED[0]] * 2 + [ASKED[1]] * 2
+    assert [walk["score"] for walk in one["chains"]] == pytest.approx([-2.5, 0, -4, -0.5], abs=1e-5)
+    assert [walk["verdict"] for walk in one["chains"]] == ["perhaps a copy", "no copy", "no copy", "no copy"]
+    nearest = one["chains"][0]["nearest"][0]
+    assert nearest["image"] == "007.png" and nearest["distance"] < 0.5 / 255
+    for walk in one["chains"]:
+        assert f'src="{walk["file"]}"' in text and (tmp_path / "out" / walk["file"]).is_file()
+    assert document["images"] == [] and made.pictures == 0
+    assert [section.title for section in made.chains] == ["Samples, step by step"]
+    assert "http" not in text
+
+
+def test_chains_need_no_folder_and_without_them_a_report_says_nothing_of_any(tmp_path: Path) -> None:
+    made, document, _ = reported(tmp_path, [chain()])
+    assert made.chains[0].count == 4 and document["chains"][0]["folder"] == ""
+    _, document, text = reported(tmp_path, [], classes=1)
+    assert "chain" not in text and "chains" not in document
+
+
+def test_chains_of_another_network_say_so(tmp_path: Path) -> None:
+    folders: list[Path | Chain] = [saved(tmp_path / "own"), saved(tmp_path / "other", network="Network(<other>)")]
+    made, _, text = reported(tmp_path, folders)
+    assert [section.other for section in made.chains] == ["", "Network(<other>)"]
+    assert text.count("Network(&lt;other&gt;)") == 2  # what was asked, and among the settings
+    assert "<other>" not in text
+
+
+def test_chains_without_a_prior_walk_from_noise(tmp_path: Path) -> None:
+    _, _, text = reported(tmp_path, [saved(tmp_path / "free", prior=None)])
+    assert "pictures of" not in text and "None" not in text and "no prior" not in text
+
+
+def broken(folder: Path, **changed: Tensor) -> Path:
+    """Saved chains, of whose tensors some are others."""
+    file = saved(folder) / "chain.safetensors"
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+    save_file({**load_file(file), **changed}, file, about)
+    return folder
+
+
+def test_what_is_no_chain_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """The page that was there stays, file by file."""
+    _, _, _ = reported(tmp_path, [saved(tmp_path / "good")])
+    (tmp_path / "empty").mkdir()
+    (saved(tmp_path / "cut") / "chain.safetensors").write_bytes(
+        (tmp_path / "good/chain.safetensors").read_bytes()[:-100]
+    )
+    save_file({"weight": torch.zeros(3)}, saved(tmp_path / "foreign") / "chain.safetensors")
+    samples = noise(24, 1).reshape(6, 4, 3, SIDE, SIDE)
+    broken(tmp_path / "flat", samples=samples[:, :, 0].contiguous())
+    broken(tmp_path / "fewer", samples=samples[:5].contiguous())
+    broken(tmp_path / "scores", scores=torch.zeros(6, 3))
+    broken(tmp_path / "trace", trace=torch.zeros(30))
+    broken(tmp_path / "bright", samples=2 * samples)
+    broken(tmp_path / "nan", samples=samples * math.nan)
+    pictures = pictured(tmp_path / "pictures", noise(9, 1))
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()}
+    good = tmp_path / "good"
+    for chains, options, said in (
+        (["missing"], {}, "holds no chains"),
+        (["empty"], {}, "holds no chains"),
+        (["good", "empty"], {}, "empty' holds no chains"),
+        (["cut"], {}, "cannot be read"),
+        (["foreign"], {}, "cannot be read"),
+        (["flat"], {}, r"are broken: samples \[6, 4, 8, 8\]"),
+        (["fewer"], {}, r"do not belong to 6 kept steps of 4 chains"),
+        (["scores"], {}, r"scores \[6, 3\]"),
+        (["trace"], {}, r"scores of every step, \[30\]"),
+        (["bright"], {}, "not all values of their images"),
+        (["nan"], {}, "not all values of their images"),
+        (["good"], {"held_out": pictures}, "say training="),
+        (["good"], {"training": pictures, "held_out": pictures}, "at least 100 held-out images"),
+        (["good"], {"training": tmp_path / "missing"}, "is not a folder"),
+        ([], {"training": pictures}, "give chains, too"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            reported(tmp_path, [tmp_path / name for name in chains], classes=1, **options)
+        assert {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()} == before
+    with pytest.raises(RequestError, match=r"would replace the result\.json of the chains there"):
+        write_report(small(), tmp_path / "out/../good", chains=[good])
+    assert not (good / "index.html").exists()
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+WALK = ("-o", "walked", "--prior", "none", "--sampler", "no-prior", "--steps", "4", "--every", "2", "--chains", "2")
+
+
+def test_what_sample_wrote_report_shows(preimage: Run, tiny: str, tmp_path: Path) -> None:
+    done = preimage("sample", f"{tiny}:net", "class:dog", *WALK, "--animation")
+    assert done.returncode == 0, done.stderr
+    films = sorted((tmp_path / "walked").glob("*-chain.webp"))
+    assert [film.name for film in films] == ["0-class-1-dog-chain.webp", "1-class-1-dog-chain.webp"]
+    with Image.open(films[0]) as film:
+        assert film.size == (128, 128) and getattr(film, "n_frames", 1) == 2
+    pictured(tmp_path / "seen", noise(3, 1))
+    words = ("report", f"{tiny}:net", "-o", "tour", "--units", "0", "--classes", "0", "--chains", "walked")
+    done = preimage(*words, "--training", "seen")
+    assert (done.returncode, done.stdout) == (0, "0 pictures, 2 chains: tour/index.html\n"), done.stderr
+    text = (tmp_path / "tour/index.html").read_text("utf-8")
+    assert 'id="chains"' in text and 'href="#chains"' in text and "training image 000.png" in text
+    document = json.loads(preimage(*words, "--json").stdout)
+    assert [len(walk["nearest"]) for walk in document["chains"][0]["chains"]] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--chains", "nowhere"), "holds no chains"),
+        (("--chains", "."), "holds no chains"),
+        (("--training", "."), "give chains, too"),
+    ],
+)
+def test_a_wrong_request_for_chains_gets_one_line(
+    preimage: Run, tiny: str, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    pictured(tmp_path / "seen", noise(1, 1))
+    done = preimage("report", f"{tiny}:net", "-o", "tour", *words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "tour/index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--training", "seen"), "say --report"),
+        (("--report", "--held-out", "seen"), "say --training"),
+        (("--report", "--training", "nowhere"), "is not a folder"),
+    ],
+)
+def test_sample_looks_at_what_its_page_needs_before_it_walks(
+    preimage: Run, tiny: str, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    pictured(tmp_path / "seen", noise(1, 1))
+    done = preimage("sample", f"{tiny}:net", "class:dog", *WALK, *words)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert list((tmp_path / "walked").iterdir()) == []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,27 @@ import torch
 from torch import Tensor
 
 from preimage.errors import RequestError
-from preimage.evaluation.memory import LEVEL, MemoryCheck, memory_check
-from preimage.evaluation.nearest_images import NEAREST, Nearest, nearest_images
-from preimage.images import centre_crop, image_files, read_image, to_pil, writable_folder, written_whole
+from preimage.evaluation.memory import MemoryCheck
+from preimage.evaluation.nearest_images import Nearest
+from preimage.images import writable_folder, written_whole
 from preimage.network import Network, Place
+from preimage.report.chains_memory import (
+    Known,
+    Neighbour,
+    check_comparison,
+    compared,
+    known_images,
+    neighbours,
+    percent,
+    summary,
+    verdict,
+    write_picture,
+)
 from preimage.report.plot import HEIGHT, WIDTH
+from preimage.report.templates import environment, text
+from preimage.result import number
 from preimage.sample import Chain
+from preimage.sample.chain import spread
 
 _MOST_FRAMES = 40
 _MOST_POINTS = 200
@@ -29,22 +42,14 @@ _SMALL = 64
 
 
 @dataclass
-class Neighbour:
-    """A training image: its file, its number in the data set, and how far it is away, in words."""
-
-    file: str
-    index: int
-    distance: str
-
-
-@dataclass
 class Strip:
-    """One chain. strip: the file with all frames side by side; score: of the last, in words; curve: SVG path of the
-    score of every step; verdict, kind, says: whether the last is a copy (kind: good, fair, bad or open, for the style
-    sheet); neighbours: the nearest training images of the last, the nearest first."""
+    """One chain. strip: the file with all frames side by side; last: the score of the last, and score: that in words;
+    curve: SVG path of the score of every step; verdict, kind, says: whether the last is a copy (kind: good, fair, bad
+    or open, for the style sheet); neighbours: the nearest training images of the last, the nearest first."""
 
     name: str
     strip: str
+    last: float
     score: str
     curve: str
     verdict: str = ""
@@ -65,9 +70,13 @@ class Asked:
 
 @dataclass
 class Chains:
-    """All that the section shows. steps: after which each frame was kept. small: whether pictures are enlarged pixel by
-    pixel. memory: what is said of all chains' last samples. settings: name and value of each."""
+    """All that the section shows. anchor: its id on the page. name: of the prior, empty if there was none. steps: after
+    which each frame was kept. small: whether pictures are enlarged pixel by pixel. memory: what is said of all chains'
+    last samples. settings: name and value of each. source: where the chains lay. other: the network that was asked,
+    where it is not the page's."""
 
+    anchor: str
+    title: str
     name: str
     steps: list[int]
     done: int
@@ -78,11 +87,36 @@ class Chains:
     memory: str
     settings: list[tuple[str, str]]
     interrupted: bool
+    source: str = ""
+    other: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many chains there are."""
+        return sum(len(one.chains) for one in self.asked)
 
     @property
     def pictures(self) -> int:
         """How many pictures the strips hold."""
-        return len(self.steps) * sum(len(one.chains) for one in self.asked)
+        return len(self.steps) * self.count
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the `result.json` of a report holds of it: plain JSON types."""
+        return {
+            "folder": self.source,
+            "steps": self.done,
+            "chains": [
+                {
+                    "objective": asked.title,
+                    "score": number(one.last),
+                    "file": one.strip,
+                    **({"verdict": one.verdict} if one.neighbours else {}),
+                    "nearest": [{"image": near.name, "distance": float(near.distance)} for near in one.neighbours],
+                }
+                for asked in self.asked
+                for one in asked.chains
+            ],
+        }
 
 
 def chains_page(
@@ -110,9 +144,10 @@ def chains_page(
     """
     path = writable_folder(folder)
     shown = made_chains(chain, path, training=training, held_out=held_out, network=network, tap=tap)
-    page = _environment().get_template("chains_page.html.j2")
-    style = "\n".join(_text(name) for name in ("page.css", "chains.css"))
-    html = page.render(chains=shown, style=style, script=_text("chains.js"), plot=(WIDTH, HEIGHT), **_about())
+    page = environment().get_template("chains_page.html.j2")
+    style = "\n".join(text(name) for name in ("page.css", "chains.css"))
+    about = {"plot": (WIDTH, HEIGHT), "version": version("preimage")}
+    html = page.render(chains=shown, style=style, script=text("chains.js"), **about)
     with written_whole(path / "index.html") as file:
         file.write_text(html, encoding="utf-8")
     return path / "index.html"
@@ -120,18 +155,18 @@ def chains_page(
 
 def chains_html(shown: Chains) -> str:
     """The section alone, for a page that holds `chains_style` and, behind the section, `chains_script`."""
-    html: str = _environment().get_template("chains.html.j2").render(chains=shown, plot=(WIDTH, HEIGHT))
+    html: str = environment().get_template("chains.html.j2").render(chains=shown, plot=(WIDTH, HEIGHT))
     return html
 
 
 def chains_style() -> str:
     """The section's style sheet, to come after that of a report."""
-    return _text("chains.css")
+    return text("chains.css")
 
 
 def chains_script() -> str:
     """What makes the strips a film."""
-    return _text("chains.js")
+    return text("chains.js")
 
 
 def made_chains(
@@ -148,26 +183,97 @@ def made_chains(
 
     Others, and what is raised: as in `chains_page`.
     """
-    count, _, height, width = chain.images.shape
-    if held_out is not None and training is None:
-        raise RequestError("held-out images are there to be compared with training images; say training=")
     if training is None and network is not None:
         raise RequestError("a network compares samples with training images; say training=")
-    frames = _chosen(len(chain.kept))
-    known = None if training is None else _images(training, chain)
-    check = None if known is None else _compared(chain, known, held_out, network, tap)
+    check_comparison(training, held_out)
+    shape = chain.images.shape[1:]
+    known = None if training is None else known_images(training, shape)
+    control = None if held_out is None else known_images(held_out, shape)
+    check = None if known is None else compared(chain, known, control, network, tap)
+    return _shown(chain, folder, prefix, known, check)
+
+
+def chain_sections(
+    chains: Sequence[Chain | str | Path],
+    folder: Path,
+    *,
+    training: Tensor | str | Path | None = None,
+    held_out: Tensor | str | Path | None = None,
+    network: Network | None = None,
+) -> list[Chains]:
+    """Sections for several runs, each a chain or a folder that `Chain.save` wrote, as `made_chains` makes one of one.
+
+    network: the page's own; chains that were asked of another say so. All is read and compared before anything is
+    written. Raises `RequestError` as `read_chains` and `chains_page` do.
+    """
+    check_comparison(training, held_out)
+    read = [one if isinstance(one, Chain) else read_chains(one) for one in chains]
+    if training is not None and not read:
+        raise RequestError("training images are compared with samples; give chains, too")
+    shapes = {chain.images.shape[1:] for chain in read}
+    known = {} if training is None else {shape: known_images(training, shape) for shape in shapes}
+    control = {} if held_out is None else {shape: known_images(held_out, shape) for shape in shapes}
+    of_each = [(chain, known.get(chain.images.shape[1:]), control.get(chain.images.shape[1:])) for chain in read]
+    checks = [None if near is None else compared(chain, near, far, None, None) for chain, near, far in of_each]
+    sections = []
+    for i, ((chain, near, _), check, source) in enumerate(zip(of_each, checks, chains, strict=True)):
+        several = f"-{i + 1}" if len(read) > 1 else ""
+        shown = _shown(chain, folder, f"images/chains{several}", near, check)
+        shown.anchor += several
+        shown.source = "" if isinstance(source, Chain) else str(source)
+        if several:
+            shown.title += f": {shown.source or i + 1}"
+        asked_of = str(chain.settings.get("network", ""))
+        shown.other = asked_of if network is not None and asked_of != repr(network) else ""
+        sections.append(shown)
+    return sections
+
+
+def read_chains(folder: str | Path) -> Chain:
+    """The chains in a folder, whole enough to be shown.
+
+    Raises `RequestError` where there are none, or where they are broken: images that are none, or parts that do not
+    belong together.
+    """
+    if not (Path(folder) / "chain.safetensors").is_file():
+        raise RequestError(
+            f"'{folder}' holds no chains (no chain.safetensors); give a folder that 'preimage sample' wrote"
+        )
+    chain = Chain.load(folder)
+    samples, kept, count = chain.samples, len(chain.kept), len(chain.objectives)
+    shapes = ((samples, (kept, count, *samples.shape[2:])), (chain.scores, (kept, count)))
+    if samples.ndim != 5 or not samples.numel() or any(tuple(one.shape) != wanted for one, wanted in shapes):
+        raise RequestError(
+            f"the chains in '{folder}' are broken: samples {[*samples.shape]} and scores {[*chain.scores.shape]} do "
+            f"not belong to {kept} kept steps of {count} chains"
+        )
+    if chain.trace.ndim != 2 or chain.trace.shape[1] != count:
+        raise RequestError(
+            f"the chains in '{folder}' are broken: scores of every step, {[*chain.trace.shape]}, are not of {count} "
+            "chains"
+        )
+    if not (samples.is_floating_point() and samples.isfinite().all() and samples.min() >= 0 and samples.max() <= 1):
+        raise RequestError(f"the chains in '{folder}' are broken: not all values of their images lie in [0, 1]")
+    return chain
+
+
+def _shown(chain: Chain, folder: Path, prefix: str, known: Known | None, check: MemoryCheck | Nearest | None) -> Chains:
+    """Write the pictures, and say what is to be shown."""
+    count, _, height, width = chain.images.shape
+    frames = spread(len(chain.kept), _MOST_FRAMES)
     (folder / prefix).parent.mkdir(parents=True, exist_ok=True)
     digits = len(str(count))
     strips = []
     for i in range(count):
         name = f"{prefix}-{i:0{digits}}.png"
-        _write(torch.cat(list(chain.samples[frames, i]), 2), folder / name)
-        strips.append(Strip(f"chain {i + 1}", name, _said(chain, i, float(chain.scores[-1, i])), ""))
+        write_picture(torch.cat(list(chain.samples[frames, i]), 2), folder / name)
+        last = float(chain.scores[-1, i])
+        strips.append(Strip(f"chain {i + 1}", name, last, _said(chain, i, last), ""))
     if check is not None and known is not None:
         nearest = check.samples if isinstance(check, MemoryCheck) else check
         for i, strip in enumerate(strips):
-            strip.neighbours = _neighbours(nearest, i, known, folder, f"{prefix}-training")
-            strip.verdict, strip.kind, strip.says = _verdict(check, i)
+            strip.neighbours = neighbours(nearest, i, known, folder, f"{prefix}-training")
+            strip.verdict, strip.kind, strip.says = verdict(check, i)
     asked = []
     for said in dict.fromkeys(chain.objectives):
         rows = [i for i, one in enumerate(chain.objectives) if one == said]
@@ -178,14 +284,16 @@ def made_chains(
         some = [strips[i] for i in rows]
         asked.append(Asked(said, _said(chain, first, low), _said(chain, first, high), some))
     return Chains(
-        str(chain.settings.get("prior") or "no prior"),
+        "chains",
+        "Samples, step by step",
+        str(chain.settings.get("prior") or ""),
         [chain.kept[i] for i in frames],
         chain.done,
         height,
         width,
         max(height, width) <= _SMALL,
         asked,
-        _summary(check),
+        summary(check),
         _settings(chain),
         chain.interrupted,
     )
@@ -205,98 +313,6 @@ def curve(values: Sequence[float], low: float, high: float) -> str:
     return "M" + "L".join(drawn) if drawn else ""
 
 
-def _chosen(kept: int) -> list[int]:
-    """Which kept samples become frames, evenly from the first to the last."""
-    if kept <= _MOST_FRAMES:
-        return list(range(kept))
-    return [round(i * (kept - 1) / (_MOST_FRAMES - 1)) for i in range(_MOST_FRAMES)]
-
-
-def _images(given: Tensor | str | Path, chain: Chain) -> Tensor:
-    if isinstance(given, Tensor):
-        return given
-    _, channels, height, width = chain.images.shape
-    read = [(centre_crop(read_image(path, channels), (height, width)) * 255).round() for path in image_files(given)]
-    return torch.stack([one.to(torch.uint8) for one in read])  # (bytes, of which many fit)
-
-
-def _compared(
-    chain: Chain,
-    training: Tensor,
-    held_out: Tensor | str | Path | None,
-    network: Network | None,
-    tap: str | Place | None,
-) -> MemoryCheck | Nearest:
-    count = min(NEAREST, len(training))
-    if held_out is None:
-        return nearest_images(chain.images, training, count, network=network, tap=tap)
-    return memory_check(chain.images, training, _images(held_out, chain), count, network=network, tap=tap)
-
-
-def _neighbours(nearest: Nearest, i: int, training: Tensor, folder: Path, prefix: str) -> list[Neighbour]:
-    out = []
-    for index, distance in zip(nearest.indices[i].tolist(), nearest.distances[i].tolist(), strict=True):
-        name = f"{prefix}-{index}.png"
-        image = training[index]
-        _write(image if image.is_floating_point() else image.float() / 255, folder / name)
-        # (the length of a difference says little; its root mean square is in units of the pixels' range)
-        size = distance / math.sqrt(image.numel()) if nearest.space == "pixels" else distance
-        out.append(Neighbour(name, index, f"{size:.3f}"))
-    return out
-
-
-def _verdict(check: MemoryCheck | Nearest, i: int) -> tuple[str, str, str]:
-    """Whether a sample is a copy: in a word or two, for the style sheet, and in a sentence."""
-    if isinstance(check, Nearest):
-        return "not told", "open", "What is unusually near, only photographs that were not trained on could tell."
-    share = float(check.quantiles()[i])
-    near = bool(check.suspicious()[i])
-    alone = check.samples.distances.shape[1] > 1 and bool(check.suspicious(relative=True)[i])
-    most, real = _percent(1 - LEVEL), "photographs that were not trained on"
-    if near and alone:
-        return (
-            "perhaps a copy",
-            "bad",
-            f"Nearer to one training image than {most} of {real} are, and to that one alone.",
-        )
-    if near:
-        return "near to many", "fair", f"Nearer to training images than {most} of {real} are, but to many alike."
-    if alone:
-        return (
-            "one stands out",
-            "fair",
-            f"No nearer than {real} are, but one training image stands out among the nearest.",
-        )
-    return "no copy", "good", f"Of {real}, {_percent(share)} are as near to a training image or nearer."
-
-
-def _summary(check: MemoryCheck | Nearest | None) -> str:
-    if check is None:
-        return ""
-    if isinstance(check, Nearest):
-        return f"The training images nearest to each chain's last sample, in {_space(check)}, and {_unit(check)}."
-    near, count, real = int(check.suspicious().sum()), len(check.samples.indices), len(check.held_out.indices)
-    return (
-        f"Is it memory? In {_space(check.samples)}, {near} of {count} last samples are nearer to a training image than "
-        f"{_percent(1 - LEVEL)} of {real} photographs that were not trained on; by chance it would be "
-        f"{LEVEL * count:.2g}. Beside each are the nearest, and {_unit(check.samples)}."
-    )
-
-
-def _unit(nearest: Nearest) -> str:
-    return "the root mean square of the difference" if nearest.space == "pixels" else "1 - cosine"
-
-
-def _space(nearest: Nearest) -> str:
-    return "pixels" if nearest.space == "pixels" else f"features at {nearest.space}"
-
-
-def _percent(share: float) -> str:
-    percent = 100 * share
-    digits = f"{percent:.0f}" if percent >= 1 or not percent else f"{percent:.1g}"
-    return f"{digits}\N{NO-BREAK SPACE}%"
-
-
 def _range(trace: Tensor) -> tuple[float, float]:
     known = trace[trace.isfinite()]
     return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
@@ -306,7 +322,7 @@ def _said(chain: Chain, i: int, score: float) -> str:
     """A score in words: of a class by itself as the probability that it stands for."""
     of_class = chain.objectives[i].startswith("class:") and " and " not in chain.objectives[i]
     if of_class and chain.settings.get("gradient") == "logprob":
-        return _percent(math.exp(score))
+        return percent(math.exp(score))
     return f"{score:.4g}"
 
 
@@ -318,27 +334,3 @@ def _settings(chain: Chain) -> list[tuple[str, str]]:
 
 def _plainly(value: Any) -> str:
     return ", ".join(f"{one:g}" for one in value) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _write(image: Tensor, path: Path) -> None:
-    with written_whole(path) as file:
-        to_pil(image).save(file)
-
-
-def _text(name: str) -> str:
-    return (files("preimage.report") / name).read_text("utf-8")
-
-
-def _about() -> dict[str, str]:
-    return {"version": version("preimage")}
-
-
-def _environment() -> Any:
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise RequestError("reports need the package jinja2: pip install 'preimage[report]'") from error
-    loader = jinja2.FunctionLoader(_text)
-    made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
-    made.filters["json"] = json.dumps
-    return made

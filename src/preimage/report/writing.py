@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,13 @@ from preimage.errors import RequestError
 from preimage.images import read_image, writable_folder, written_whole
 from preimage.network import Network
 from preimage.recipes import Recipe, find_recipe
+from preimage.report.chains import Chains, chain_sections, chains_html, chains_script, chains_style
 from preimage.report.contents import drawn_classes, spread_channels, suggested_taps
 from preimage.report.making import PictureMaker, Section
 from preimage.report.plot import HEIGHT, WIDTH
+from preimage.report.templates import environment, text
 from preimage.result import number
+from preimage.sample import Chain
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Report:
     sections: list[Section]
     seconds: float
     interrupted: bool = False
+    chains: list[Chains] = field(default_factory=list)
 
     @property
     def pictures(self) -> int:
@@ -80,6 +83,7 @@ class Report:
                 for section in self.sections
                 for one in section.why.reasons
             ],
+            **({"chains": [one.as_dict() for one in self.chains]} if self.chains else {}),
         }
 
 
@@ -98,6 +102,9 @@ def write_report(
     seed: int = 0,
     colours: str | Path | Tensor | None = None,
     model: str | None = None,
+    chains: Sequence[Chain | str | Path] = (),
+    training: Tensor | str | Path | None = None,
+    held_out: Tensor | str | Path | None = None,
     progress: bool | None = None,
 ) -> Report:
     """Write `index.html`, its pictures and `result.json` into `folder`: what the network wants to see.
@@ -107,16 +114,25 @@ def write_report(
     `seed`. depths: for each photo, of how many layers from early to late the page shows what they still know of it
     (`preimage.invert`); where `at` is given, of those, unless it is 0. reasons: for how many of its strongest classes,
     five at most, the page shows why (`preimage.explain`), with other methods for the first. model: how the network was
-    opened, for the page. Others: as in `preimage.maximize`; steps: also of inversions and masks. Ctrl-C ends it with
-    the pictures that are finished.
+    opened, for the page. chains: of samples, or folders that `Chain.save` wrote; each gets a section, with training and
+    held_out as in `preimage.report.chains.chains_page`. They are read before anything is made.
+    Others: as in `preimage.maximize`; steps: also of inversions and masks. Ctrl-C ends it with the pictures that are
+    finished.
 
-    Raises `RequestError` for a photo that cannot be read, an unknown tap, or a folder that cannot be written to.
+    Raises `RequestError` for a photo that cannot be read, an unknown tap, a folder that cannot be written to or is one
+    of those of chains, whose `result.json` would be lost, and for folders that hold no chains, or broken ones.
     """
     began = time.monotonic()
+    environment()
     images = [read_image(path, network.channels) for path in photos]
     table = network.taps()
     chosen = suggested_taps(network) if at is None else [table[network.tap(name).name] for name in at]
     path = writable_folder(folder)
+    if any(not isinstance(one, Chain) and Path(one).resolve() == path.resolve() for one in chains):
+        raise RequestError(
+            f"a report in '{path}' would replace the result.json of the chains there; name another folder"
+        )
+    walked = chain_sections(chains, path, training=training, held_out=held_out, network=network)
     (path / "images").mkdir(exist_ok=True)
     settings = find_recipe(recipe).stretched(steps)
     options = {"recipe": settings, "seed": seed, "colours": colours, "progress": progress}
@@ -131,10 +147,11 @@ def write_report(
     for tap in reversed(chosen):
         maker.units(tap, spread_channels(tap, units))
     sections = [section for section in maker.sections if section.pictures or section.photo]
-    if not sections and not maker.interrupted:
+    if not sections and not walked and not maker.interrupted:
         raise RequestError("there is nothing to show: no class labels, and no layer with units was asked for")
     said = {"model": model or network.name, "recipe": settings.describe(), "seed": seed}
-    made = Report(path / "index.html", repr(network), said, sections, time.monotonic() - began, maker.interrupted)
+    seconds = time.monotonic() - began
+    made = Report(path / "index.html", repr(network), said, sections, seconds, maker.interrupted, walked)
     with written_whole(path / "result.json") as file:
         file.write_text(json.dumps(made.as_dict(), indent=1), encoding="utf-8")
     with written_whole(made.page) as file:
@@ -143,19 +160,19 @@ def write_report(
 
 
 def _render(made: Report, network: Network, taps: int) -> str:
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise RequestError("reports need the package jinja2: pip install 'preimage[report]'") from error
-    templates = files("preimage.report")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["score"] = lambda value: f"{value:.4g}"
-    return environment.from_string((templates / "page.html.j2").read_text("utf-8")).render(
+    rendering = environment()
+    rendering.filters["score"] = lambda value: f"{value:.4g}"
+    rendering.filters["chains"] = chains_html
+    photos = [section for section in made.sections if section.photo]
+    others = [section for section in made.sections if not section.photo]
+    html: str = rendering.get_template("page.html.j2").render(
         report=made,
+        sections=[*photos, *made.chains, *others],
         network=network,
         taps=taps,
-        style=(templates / "page.css").read_text("utf-8"),
-        script=(templates / "page.js").read_text("utf-8"),
+        style=text("page.css") + (chains_style() if made.chains else ""),
+        script=text("page.js") + (chains_script() if made.chains else ""),
         plot=(WIDTH, HEIGHT),
         version=version("preimage"),
     )
+    return html

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -25,6 +26,11 @@ from preimage.sample.samplers import Sampler
 
 _AT_ONCE = 64
 """Images that are made of codes, and judged, together."""
+_MOST_FRAMES = 100
+_FRAME, _REST = 100, 1500
+"""For how many milliseconds each frame of a film stands, and the last."""
+_SIDE = 128
+_QUALITY = 90
 Generators = tuple[Sequence[torch.Generator], Sequence[torch.Generator], torch.Generator]
 
 
@@ -188,13 +194,47 @@ class Chain:
             "kept": torch.tensor(self.kept),
             **{f"randomness.{name}": value for name, value in self.randomness.items()},
         }
-        about = {"done": self.done, "objectives": self.objectives, "settings": self.settings}
+        about = {
+            "done": self.done,
+            "objectives": self.objectives,
+            "settings": self.settings,
+            "interrupted": self.interrupted,
+        }
         with written_whole(path / "chain.safetensors") as file:
             plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
             save_file(plain, file, {"preimage": json.dumps(about)})
         with written_whole(path / "result.json") as file:
             file.write_text(json.dumps(self.as_dict(), indent=1), encoding="utf-8")
         return path
+
+    def save_animations(self, folder: str | Path) -> list[Path]:
+        """Write each chain as a film that repeats (`...-chain.webp`, an animated WebP), each whole or not at all; their
+        paths.
+
+        A frame is a kept sample (100 at most, evenly chosen, the first and the last among them) and stands for 0.1 s,
+        the last for 1.5 s. Pictures whose shorter side has at most 64 pixels are enlarged to about 128, pixel by pixel,
+        and kept exactly; larger ones are compressed a little. Where a sample equals the one before, the file holds it
+        once and for longer.
+
+        Raises `RequestError` for a folder that cannot be written to, and where Pillow was built without WebP.
+        """
+        path = writable_folder(folder)
+        Image.init()
+        if "WEBP" not in Image.SAVE_ALL:
+            raise RequestError("this Pillow was built without animated WebP; install one of its own wheels")
+        chosen = spread(len(self.kept), _MOST_FRAMES)
+        durations = [_FRAME] * (len(chosen) - 1) + [_REST]
+        factor = max(1, _SIDE // min(self.samples.shape[-2:]))
+        exact = {"lossless": True} if factor > 1 else {"quality": _QUALITY}
+        films = []
+        for i, name in enumerate(self.image_names()):
+            frames = [_enlarged(to_pil(self.samples[t, i]), factor) for t in chosen]
+            films.append(path / f"{Path(name).stem}-chain.webp")
+            with written_whole(films[-1]) as file:
+                frames[0].save(
+                    file, "WEBP", save_all=True, append_images=frames[1:], duration=durations, loop=0, **exact
+                )
+        return films
 
     @classmethod
     def load(cls, folder: str | Path) -> Chain:
@@ -219,6 +259,7 @@ class Chain:
                 dict(about["settings"]),
                 found["state"],
                 {name: found[f"randomness.{name}"] for name in ("noise", "pulls", "views")},
+                bool(about.get("interrupted", False)),
             )
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise RequestError(f"the chains in '{path}' cannot be read: {error}") from error
@@ -226,6 +267,16 @@ class Chain:
     def _repr_html_(self) -> str:
         shown = zip(self.images, self.objectives, self.scores[-1], strict=True)
         return "".join(figure_html(image, said, f"{float(score):.4g}") for image, said, score in shown)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of `count` places in order, evenly from the first to the last."""
+    return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def _enlarged(picture: Image.Image, factor: int) -> Image.Image:
+    wide, high = picture.size
+    return picture.convert("RGB").resize((wide * factor, high * factor), Image.Resampling.NEAREST)
 
 
 @torch.no_grad()

@@ -29,6 +29,17 @@ def report(
     reasons: Annotated[
         int, typer.Option(min=0, max=5, help="Of each photo's strongest classes, for how many to show why.")
     ] = 5,
+    chains: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="What 'preimage sample -o FOLDER' wrote, to show as strips and as a film."),
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What the prior was trained on: the nearest stand beside the samples."),
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The like that it was not trained on, to judge by.")
+    ] = None,
     recipe: RecipeName = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -53,9 +64,14 @@ def report(
         seed=seed,
         colours=colours,
         model=model,
+        chains=chains or [],
+        training=training,
+        held_out=held_out,
     )
     if as_json:
         print_json(made.as_dict())
     else:
-        print(f"{made.pictures} pictures: {made.page}")
+        walked = sum(one.count for one in made.chains)
+        chained = f", {walked} chain{'s' if walked > 1 else ''}" if walked else ""
+        print(f"{made.pictures} pictures{chained}: {made.page}")
     leave_if(made.interrupted)

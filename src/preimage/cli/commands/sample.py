@@ -13,7 +13,7 @@ import preimage
 from preimage.cli.commands.options import Device, Json, Model, Out, Seed
 from preimage.cli.commands.printing import leave_if, print_json
 from preimage.errors import RequestError
-from preimage.images import as_image, writable_folder
+from preimage.images import as_image, image_files, writable_folder
 from preimage.report.chains import chains_page
 from preimage.sample import SAMPLERS
 
@@ -58,9 +58,14 @@ def sample(
     report: Annotated[
         bool, typer.Option("--report", help="Also write index.html: chains as strips and as a film.")
     ] = False,
+    animation: Annotated[
+        bool, typer.Option("--animation", help="Also write each chain as an animated picture, ...-chain.webp.")
+    ] = False,
     training: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="What the prior was trained on: the nearest stand beside the samples."),
+        typer.Option(
+            metavar="FOLDER", help="What the prior was trained on; with --report, the nearest stand beside samples."
+        ),
     ] = None,
     held_out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The like that it was not trained on, to judge by.")
@@ -71,6 +76,7 @@ def sample(
 ) -> None:
     """Walk chains of plausible images that the network answers in the wanted way."""
     writable_folder(out)
+    _check_comparison(report, training, held_out)
     network = preimage.load(model, device=device)
     known = None if prior == "none" else preimage.load_prior(prior, encoder=preimage.load(encoder) if encoder else None)
     if device is not None and known is not None:
@@ -95,6 +101,8 @@ def sample(
     )
     chain.settings["model"] = model
     folder = chain.save(out)
+    if animation:
+        chain.save_animations(out)
     if report:
         chains_page(chain, out, training=training, held_out=held_out)
     if as_json:
@@ -104,6 +112,16 @@ def sample(
         for said, name, score in zip(chain.objectives, chain.image_names(), chain.scores[-1], strict=True):
             print(f"{said.ljust(width)}  {float(score):10.4g}  {folder / name}")
     leave_if(chain.interrupted)
+
+
+def _check_comparison(report: bool, training: Path | None, held_out: Path | None) -> None:
+    # (chains may take an hour; what the page needs is looked at before they begin)
+    if not report and (training or held_out):
+        raise RequestError("training images are shown beside the samples on a page; say --report, too")
+    if held_out and not training:
+        raise RequestError("held-out images are there to be compared with training images; say --training FOLDER")
+    for images in filter(None, (training, held_out)):
+        image_files(images)
 
 
 def _three(written: str) -> tuple[float, float, float]:
