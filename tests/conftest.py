@@ -66,10 +66,10 @@ def preimage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return run
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A user's own file with small networks in it, as a person would write it: `FILE.py:net` and others."""
-    path = tmp_path / "tiny.py"
+    path = tmp_path_factory.mktemp("networks") / "tiny.py"
     path.write_text(_TINY, encoding="utf-8")
     return str(path)
 

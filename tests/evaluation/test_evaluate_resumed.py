@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,11 +20,12 @@ import torch
 
 import preimage as pi
 from preimage import Evaluation, RequestError
-from preimage.explain import Found, Method, Question
+from preimage.explain import Found, Method, Question, SmoothGrad
 from preimage.jobs import JobFolder
 from small_photos import damage, folder, photo
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+Finished = tuple[Evaluation, Callable[..., Evaluation], Path]
 
 
 @dataclass
@@ -58,19 +60,33 @@ def photos(tmp_path: Path) -> str:
     return folder(tmp_path / "photos", cat=5, dog=4)
 
 
+def small(**asked: Any) -> Evaluation:
+    usual: dict[str, Any] = {"measures": ["deletion"], "methods": "gradient", "batch_size": 2, "progress": False}
+    return pi.evaluate(**{**usual, **asked})
+
+
 @pytest.fixture
 def evaluate(tiny: str, photos: str, tmp_path: Path) -> Callable[..., Evaluation]:
-    def run(**change: Any) -> Evaluation:
-        asked: dict[str, Any] = {
-            "network": f"{tiny}:net",
-            "data": photos,
-            "measures": ["deletion"],
-            "methods": "gradient",
-        }
-        asked |= {"out": tmp_path / "out", "batch_size": 2, "progress": False}
-        return pi.evaluate(**{**asked, **change})
+    return partial(small, network=f"{tiny}:net", data=photos, out=tmp_path / "out")
 
-    return run
+
+@pytest.fixture(scope="module")
+def finished(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """An evaluation, how it is asked for again, and its folder, all of which tests leave as they are."""
+    root = tmp_path_factory.mktemp("finished")
+    asked = partial(small, network=f"{tiny}:net", data=folder(root / "photos", cat=5, dog=4), out=root / "out")
+    return asked(), asked, root / "out"
+
+
+@pytest.fixture
+def again(finished: Finished, tmp_path: Path) -> Callable[..., Evaluation]:
+    """The same in a copy of its folder, `tmp_path / "out"`."""
+    shutil.copytree(finished[2], tmp_path / "out")
+    return partial(finished[1], out=tmp_path / "out")
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(out)): one.read_bytes() for one in out.rglob("*") if one.is_file()}
 
 
 def parts(out: Path) -> dict[str, tuple[int, int]]:
@@ -131,9 +147,7 @@ def test_methods_may_be_added_and_only_they_are_computed(evaluate: Callable[...,
     assert (made.rows, made.summary) == (alone.rows, alone.summary)
 
 
-def test_a_method_with_other_settings_is_another(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
-    from preimage.explain import SmoothGrad
-
+def test_a_method_with_other_settings_is_another(evaluate: Callable[..., Evaluation]) -> None:
     two, three = (evaluate(methods=SmoothGrad(samples=samples)) for samples in (2, 3))
     values = [[row["value"] for row in made.rows if row["method"] == "smoothgrad"] for made in (two, three)]
     assert values[0] != values[1]
@@ -154,13 +168,13 @@ def test_a_method_with_other_settings_is_another(evaluate: Callable[..., Evaluat
         ({"classes": {"cat": 2}}, r"its pictures\.photos is"),
     ],
 )
-def test_other_settings_are_refused(
-    evaluate: Callable[..., Evaluation], tmp_path: Path, change: Any, says: str
-) -> None:
-    made = evaluate()
+def test_other_settings_are_refused(finished: Finished, change: Any, says: str) -> None:
+    made, evaluate, out = finished
+    before = files(out)
     with pytest.raises(RequestError, match=f"holds another job: {says}") as caught:
         evaluate(**change)
     assert "\n" not in str(caught.value)
+    assert files(out) == before
     assert evaluate().rows == made.rows
 
 
@@ -178,32 +192,27 @@ def test_other_weights_and_other_photos_are_refused(
         evaluate(network=pi.load(f"{tiny}:net"))
 
 
-@pytest.mark.parametrize("kind", ["coco", "voc"])
-def test_regions_do_not_make_it_another_job(evaluate: Callable[..., Evaluation], kind: str, tmp_path: Path) -> None:
+def test_regions_do_not_make_it_another_job(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
     """Data sets opened anew are the same, in another process too: nothing of memory is in their fingerprint."""
     bundled = Path(__file__).parent / "data"
-    data = {"coco": f"coco:{bundled / 'photos'},{bundled / 'instances.json'}", "voc": f"voc:{bundled / 'voc'}"}[kind]
     classes = {"tench": "cat", "chain saw": "dog"}
-    names = {label for one in pi.evaluation.data.open_data(data, classes=None).examples for label in one.labels}  # type: ignore[attr-defined]
-    asked: dict[str, Any] = {"data": data, "measures": ["pointing"], "classes": {**dict.fromkeys(names, 2), **classes}}
-    made = evaluate(**asked)
-    said = json.loads((tmp_path / "out/job.json").read_text())["pictures"]
-    assert evaluate(**asked).rows == made.rows
+    again, said = [], []
+    for data in (f"coco:{bundled / 'photos'},{bundled / 'instances.json'}", f"voc:{bundled / 'voc'}"):
+        names = {label for one in pi.evaluation.data.open_data(data, classes=None).examples for label in one.labels}  # type: ignore[attr-defined]
+        asked: dict[str, Any] = {"data": data, "measures": ["pointing"], "out": str(tmp_path / data.partition(":")[0])}
+        asked["classes"] = {**dict.fromkeys(names, 2), **classes}
+        made = evaluate(**asked)
+        said.append(json.loads((Path(asked["out"]) / "job.json").read_text())["pictures"])
+        assert evaluate(**asked).rows == made.rows
+        again.append({**asked, "network": made.settings["network"], "methods": "gradient", "batch_size": 2})
     program = (
-        "import sys, json, preimage as pi\nasked = json.loads(sys.argv[1])\npi.evaluate(**asked, progress=False)\n"
+        "import sys, json, preimage as pi\n"
+        "for asked in json.loads(sys.argv[1]):\n    pi.evaluate(**asked, progress=False)\n"
     )
-    words = {
-        **asked,
-        "network": made.settings["network"],
-        "methods": "gradient",
-        "batch_size": 2,
-        "out": str(tmp_path / "out"),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(words)], env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    words = [sys.executable, "-c", program, json.dumps(again)]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out/job.json").read_text())["pictures"] == said
+    assert [json.loads((Path(one["out"]) / "job.json").read_text())["pictures"] for one in again] == said
 
 
 @pytest.mark.parametrize(
@@ -219,36 +228,35 @@ def test_regions_do_not_make_it_another_job(evaluate: Callable[..., Evaluation],
     ],
 )
 def test_a_damaged_part_is_told_of_in_a_sentence_and_made_again(
-    evaluate: Callable[..., Evaluation], tmp_path: Path, content: bytes
+    finished: Finished, again: Callable[..., Evaluation], tmp_path: Path, content: bytes
 ) -> None:
-    whole = evaluate()
     path = sorted((tmp_path / "out/parts").glob("*.json"))[1]
     path.write_bytes(content)
     with pytest.raises(RequestError, match=f"'{path}' is damaged") as caught:
-        evaluate()
+        again()
     assert "\n" not in str(caught.value)
     path.unlink()
-    assert evaluate().rows == whole.rows
+    assert again().rows == finished[0].rows
 
 
-def test_what_a_kill_leaves_half_written_is_no_part(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
-    whole = evaluate()
+def test_what_a_kill_leaves_half_written_is_no_part(
+    finished: Finished, again: Callable[..., Evaluation], tmp_path: Path
+) -> None:
     path = sorted((tmp_path / "out/parts").glob("*.json"))[0]
     (path.parent / f".{path.stem}-abcdefgh.json").write_bytes(path.read_bytes()[:40])
     path.unlink()
-    assert evaluate().rows == whole.rows
+    assert again().rows == finished[0].rows
 
 
-def test_a_second_one_in_the_folder_is_refused(evaluate: Callable[..., Evaluation], tmp_path: Path) -> None:
-    evaluate()
+def test_a_second_one_in_the_folder_is_refused(again: Callable[..., Evaluation], tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "out/job.json").read_text())
     with (
         JobFolder(tmp_path / "out").opened(settings),
         pytest.raises(RequestError, match="another process is at work in") as caught,
     ):
-        evaluate()
+        again()
     assert "\n" not in str(caught.value)
-    evaluate()
+    again()
 
 
 @pytest.fixture
@@ -309,7 +317,7 @@ def child(out):
     pid = os.fork()
     if pid == 0:
         try:
-            pi.evaluate(network, data, ["deletion", "grid-pointing"], ["gradient", "occlusion"], out=out, batch_size=2,
+            pi.evaluate(network, data, ["deletion", "grid-pointing"], ["gradient", "grad-cam"], out=out, batch_size=2,
                         progress=False)
             os._exit(0)
         except BaseException as error:
@@ -332,6 +340,7 @@ for goal in [-1, 0, 1, 2, 7, total // 2, total - 3, total - 1, total]:
         goal >= 0 and (root / "out/job.json").exists() and len(parts(root / "out")) >= goal
     ):
         done = over(pid)
+        time.sleep(0.001)
     if not done:
         time.sleep(drawn.uniform(0, 0.004))
         os.kill(pid, signal.SIGKILL)
@@ -384,10 +393,11 @@ class Slow(nn.Module):
 """
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> str:
-    (tmp_path / "slow.py").write_text(_SLOW)
-    return f"{tmp_path / 'slow.py'}:Slow"
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("slow") / "slow.py"
+    path.write_text(_SLOW)
+    return f"{path}:Slow"
 
 
 def started(slow: str, photos: str, out: Path, workers: int) -> subprocess.Popen[str]:

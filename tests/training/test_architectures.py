@@ -28,8 +28,8 @@ from preimage.sample.architectures import (
 few = settings(max_examples=15, deadline=None)
 
 MADE: dict[str, dict[str, Any]] = {
-    "generator": {"code_shape": [6], "channels": 3, "size": 12, "width": 3, "widest": 4, "hidden": 7},
-    "discriminator": {"channels": 3, "size": 12, "width": 2, "hidden": 5},
+    "generator": {"code_shape": [6], "channels": 3, "size": 12, "width": 3, "widest": 4, "hidden": 7, "norm": True},
+    "discriminator": {"channels": 3, "size": 12, "width": 2, "hidden": 5, "spectral": True},
     "code-denoiser": {"length": 6, "width": 20},
     "image-denoiser": {"channels": 3, "width": 4},
     "encoder": {"channels": 3, "size": 16, "classes": 4, "width": 2, "code": 6},
@@ -55,14 +55,26 @@ def test_settings_make_an_equal_network(name: str) -> None:
 
 
 @few
-@given(st.integers(2, 70), st.sampled_from([1, 3]), st.booleans())
-def test_any_size_of_image(size: int, channels: int, places: bool) -> None:
+@given(st.integers(2, 70), st.sampled_from([1, 3]), st.booleans(), st.booleans())
+def test_any_size_of_image(size: int, channels: int, places: bool, norm: bool) -> None:
     shape = (3, 2, 2) if places else (5,)
-    images = Generator(shape, channels, size, width=2, widest=4)(10 * torch.randn(2, *shape))
+    images = Generator(shape, channels, size, width=2, widest=4, norm=norm)(10 * torch.randn(2, *shape))
     assert images.shape == (2, channels, size, size)
     assert images.min() >= 0 and images.max() <= 1 and images.dtype == torch.float32
     assert Discriminator(channels, size, 2, 3)(images).shape == (2,)
     assert ImageDenoiser(channels, 4)(images).shape == images.shape
+
+
+def test_a_spectral_discriminator_s_layers_stretch_nothing() -> None:
+    """Each weight, as a matrix of one row per output, has no singular value above 1 once its estimate has settled."""
+    torch.manual_seed(0)
+    made = Discriminator(3, 16, width=4, hidden=6, spectral=True).train()
+    for _ in range(50):
+        made(torch.rand(2, 3, 16, 16))
+    weights = [part.weight for part in made.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    assert len(weights) == 8
+    for weight in weights:
+        assert float(torch.linalg.matrix_norm(weight.flatten(1), 2).detach()) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_paper_s_sizes() -> None:

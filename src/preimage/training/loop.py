@@ -23,7 +23,7 @@ from preimage.training.previews import write_preview
 from preimage.training.processes import Processes
 from preimage.training.randomness import batch_at
 
-BETAS = (0.9, 0.999)
+BETA = 0.999
 CHECKPOINT, CURVES, PREVIEWS, RECORD = "checkpoint.pt", "losses.csv", "previews", "training.json"
 
 
@@ -33,7 +33,7 @@ class Schedule:
 
     steps: batches that are shown. batch: photos in each. rate: of learning, at first. halvings: how often it is halved,
     after equal numbers of steps. decay: L2 regularisation, added to the gradient as Caffe does. seed: of all
-    randomness.
+    randomness. momentum: Adam's first beta.
 
     Raises `RequestError` for values out of range.
     """
@@ -44,12 +44,15 @@ class Schedule:
     halvings: int = 3
     decay: float = 4e-4
     seed: int = 0
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.halvings < 0:
             raise RequestError("steps and batch are 1 or more, halvings 0 or more")
         if not (0 < self.rate < float("inf") and 0 <= self.decay < float("inf")):
             raise RequestError("rate is above zero, and decay not below")
+        if not 0 <= self.momentum < 1:
+            raise RequestError(f"momentum is 0 or more and below 1, not {self.momentum:g}")
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -151,7 +154,7 @@ def _trained(
 ) -> Progress:
     """preview_every: None in the processes that write nothing."""
     optimizers = {
-        name: torch.optim.Adam(part.parameters(), schedule.rate, BETAS, weight_decay=schedule.decay)
+        name: torch.optim.Adam(part.parameters(), schedule.rate, (schedule.momentum, BETA), weight_decay=schedule.decay)
         for name, part in task.parts.items()
     }
     watch, began = Watch(), time.monotonic()

@@ -240,8 +240,11 @@ class GeneratorTask:
         indices = torch.arange(min(_SHOWN, len(self._photos)))
         photos = self._photos.batch(indices)
         codes, _ = self._encoding.of(photos.to(self._device))
+        self._made.eval()
         with torch.no_grad():
-            return [photos, self._made(codes).float().cpu()]
+            made = self._made(codes).float().cpu()
+        self._made.train()
+        return [photos, made]
 
     def _targets(self, photos: Tensor, indices: Tensor, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The codes that G gets, and what its image's features and code are to be."""

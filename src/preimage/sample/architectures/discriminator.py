@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from preimage.sample.architectures.generator import SLOPE
 from preimage.sample.architectures.limits import LARGEST_SIDE, whole
@@ -19,6 +20,8 @@ class Discriminator(nn.Module):
 
     width: channels of the first convolution; then come 2, 3, 3 and 2 times as many (AlexNet: 96, 256, 384, 384, 256).
     hidden: of the first two fully connected layers.
+    spectral: weights are divided by their largest singular value (Miyato et al. 2018, arXiv:1802.05957), which keeps
+    the gradients that G gets from D bounded.
 
     One logit, large for photos, where the paper has two outputs and a softmax: only the difference of two logits enters
     a softmax of two, so that is the same function with one row of weights less. Strides of 2 stand for AlexNet's max
@@ -28,13 +31,19 @@ class Discriminator(nn.Module):
     Takes images [N, channels, size, size] in [0, 1], gives logits [N].
     """
 
-    def __init__(self, channels: int, size: int, width: int = 24, hidden: int = 128):
+    def __init__(self, channels: int, size: int, width: int = 24, hidden: int = 128, spectral: bool = False):
         super().__init__()
         whole("channels", channels, 1, 4)
         whole("size", size, 2, LARGEST_SIDE)
         whole("width", width, 1, 4096)
         whole("hidden", hidden)
-        self.settings: dict[str, Any] = {"channels": channels, "size": size, "width": width, "hidden": hidden}
+        self.settings: dict[str, Any] = {
+            "channels": channels,
+            "size": size,
+            "width": width,
+            "hidden": hidden,
+            "spectral": bool(spectral),
+        }
         halvings = max(0, math.ceil(math.log2(size / 7)))
         # Above 224 pixels the first convolution takes larger strides, as AlexNet's (11 x 11, stride 4) does.
         first = 2 ** max(halvings - 4, 1)
@@ -54,6 +63,10 @@ class Discriminator(nn.Module):
             nn.LeakyReLU(SLOPE),
             nn.Linear(hidden, 1),
         )
+        if spectral:
+            for part in [*self.convolutions, *self.fully_connected]:
+                if hasattr(part, "weight"):
+                    spectral_norm(part)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, channels, size, size] in [0, 1] to logits [N]."""
