@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ import preimage as pi
 from cifar10 import pictures
 from figure import high_frequency_share, pictures_in_rows
 from preimage.evaluation import judged
-from preimage.training import Schedule, train_prior
+from preimage.training import GENERATORS, train_prior
 from registry import CACHE
 from sampling_claims import Answer, Claim, Found, answers, of
 from sampling_setup import (
@@ -104,7 +105,8 @@ def trained(
         match=MATCH,
         losses=losses,
         generator=GENERATOR,
-        schedule=Schedule(steps=steps, seed=asked.seed),
+        schedule=replace(GENERATORS, steps=steps, seed=asked.seed),
+        precision="bfloat16",
         resume=True,
         minutes=asked.minutes,
     )

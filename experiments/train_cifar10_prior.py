@@ -19,6 +19,7 @@ import argparse
 import copy
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ from preimage.network.densenet import MEAN, STD
 from preimage.sample import Prior, load_prior
 from preimage.sample.architectures import Classifier, Encoder, build, name_of
 from preimage.training import (
+    CODES,
+    GENERATORS,
+    IMAGES,
     PAPER,
-    Schedule,
     TrainedDenoiser,
     TrainedPrior,
     train_code_denoiser,
@@ -49,10 +52,7 @@ CODE, MATCH = "fc6", "pool5"
 CLASSIFIERS = {"encoder": (Encoder, 0), "classifier": (Classifier, 1000)}
 """The architecture, and what is added to the seed."""
 EPOCHS, BATCH, RATE, MOMENTUM, DECAY = 16, 64, 0.1, 0.9, 5e-4
-GENERATOR, DISCRIMINATOR = {"width": 32, "hidden": 384, "norm": True}, {"spectral": True}
-SHARES = {"image": 1.0, "match": 0.3, "adversarial": 1.0}
-"""With batch normalisation in G, and a D that is held back, an hour is enough for shapes. The paper's proportion of 0.1
-for D's opinion, without either, leaves the grid that matching features behind max-pooling rewards."""
+GENERATOR = {"width": 32, "hidden": 384}
 STEPS = {"generator": 12_000, "joint-generator": 4_000, "code-denoiser": 20_000, "image-denoiser": 5_000}
 
 
@@ -153,11 +153,8 @@ def prior(asked: argparse.Namespace) -> dict[str, Any]:
     photos = pictures("train")[0][: asked.photos]
     steps = asked.steps or STEPS[asked.part]
     folder = CACHE / f"training-prior-{asked.part}-{asked.seed}-{steps}-{len(photos)}"
-    if asked.part in ("generator", "joint-generator"):
-        schedule = Schedule(steps=steps, decay=0.0, seed=asked.seed, momentum=0.5, halvings=2)
-    else:
-        decay = 1e-3 if asked.part == "code-denoiser" else 4e-4
-        schedule = Schedule(steps=steps, decay=decay, seed=asked.seed)
+    usual = {"code-denoiser": CODES, "image-denoiser": IMAGES}.get(asked.part, GENERATORS)
+    schedule = replace(usual, steps=steps, seed=asked.seed)
     options: dict[str, Any] = {"schedule": schedule, "resume": True, "minutes": asked.minutes}
     trained: TrainedPrior | TrainedDenoiser
     if asked.part == "image-denoiser":
@@ -174,11 +171,9 @@ def prior(asked: argparse.Namespace) -> dict[str, Any]:
             folder,
             code=CODE,
             match=MATCH,
-            losses={**SHARES, "code": 0.3} if joint else SHARES,
+            losses=("image", "match", "code", "adversarial") if joint else ("image", "match", "adversarial"),
             noise=PAPER if joint else None,
             generator=noiseless(asked.into) if joint else GENERATOR,
-            discriminator=DISCRIMINATOR,
-            adversary_waits=300,
             precision=asked.precision,
             **options,
         )

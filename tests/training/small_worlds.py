@@ -53,6 +53,10 @@ def small_discriminator(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 6), nn.LeakyReLU(0.3), nn.Linear(6, 1), nn.Flatten(0))
 
 
+PLAIN = {"width": 2, "hidden": 6, "norm": False}
+"""A generator in which no image of a batch has a say in another."""
+
+
 def trained(folder: Path, network: Network | None = None, **options: Any) -> TrainedPrior:
     """The same small training everywhere: all four losses, noise everywhere."""
     everything: dict[str, Any] = {

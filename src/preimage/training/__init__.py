@@ -13,11 +13,12 @@ from preimage.training.losses import LOSSES, SHARES
 from preimage.training.noise_levels import PAPER
 from preimage.training.pausing import Pausing
 from preimage.training.photos import PhotoFolder, Photos, PhotoTensor
-from preimage.training.prior_training import DEFAULT_LOSSES, TrainedPrior, train_prior
+from preimage.training.prior_training import DEFAULT_LOSSES, GENERATORS, TrainedPrior, train_prior
 
 __all__ = [
     "CODES",
     "DEFAULT_LOSSES",
+    "GENERATORS",
     "IMAGES",
     "LOSSES",
     "PAPER",

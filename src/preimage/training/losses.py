@@ -13,7 +13,7 @@ from preimage.errors import RequestError
 LOSSES = ("image", "match", "code", "adversarial")
 """Equations 19 (pixels), 20 (features h1), 23 (codes h) and 21 (against D), by the names that users give them."""
 
-SHARES: Mapping[str, float] = {"image": 1.0, "match": 1.0, "code": 1.0, "adversarial": 0.1}
+SHARES: Mapping[str, float] = {"image": 1.0, "match": 0.3, "code": 0.3, "adversarial": 1.0}
 """How long each term's gradient at the image is to be, beside the others, when its weight is chosen (SPEC P.5-7)."""
 
 

@@ -28,6 +28,9 @@ from preimage.training.randomness import generator, seeded
 DEFAULT_LOSSES = ("image", "match", "adversarial")
 """Equation 18: the noiseless joint prior, which the paper found best."""
 
+GENERATORS = Schedule(steps=12_000, halvings=2, decay=0.0, momentum=0.5)
+"""An hour for small images on one core. The paper has 10^6 steps, momentum 0.9 and decay 4e-4, for 12 days of a GPU."""
+
 _SHOWN = 12
 _SHORTEST = 1e-12
 
@@ -80,21 +83,25 @@ def train_prior(
     losses: which of `image`, `match`, `code`, `adversarial`, or the share of each; default image, match (if a tap is
         given) and adversarial. Each loss is the squared distance, or the logarithm, of the paper's equations 19 to 23,
         averaged over the batch; its weight is chosen at the start so that the lengths of the gradients at the image are
-        to each other as the shares, 1 : 1 : 1 : 0.1 by default (SPEC P.5-7). The first has weight 1.
+        to each other as the shares, by default 1 for image and adversarial and 0.3 for match and code (SPEC P.5-7 has
+        1 : 1 : 1 : 0.1: with it, G draws the grid that features behind max pooling reward). The first has weight 1.
     weights: of single losses, instead of what would be chosen.
     noise: on x, h1 and h, as shares of the mean pixel and mean activations, which are measured (`noise_levels.PAPER`
         has the paper's); default none. x is disturbed before E, h1 between its taps, h before G; what G is to reach is
         each without its own noise (paper 3, figure S9c).
-    generator, discriminator: modules of your own, or settings for ours (width, hidden ...).
+    generator, discriminator: modules of your own, or settings for ours (width, hidden ...), which by default have batch
+        and spectral normalisation (norm, spectral). Where several processes train, each normalises by its own part of
+        a batch.
     adversary_waits: for so many steps D learns and G does not listen yet, because the gradient of a new D says nothing
-        of how strong it will be; then the weight of the adversarial loss is chosen. Default 100, at most a tenth.
+        of how strong it will be; then the weight of the adversarial loss is chosen. Default 300, at most a tenth.
+    schedule: default `GENERATORS`.
     size: crop photos to squares and resample them to this side.
     precision: `bfloat16` computes G and D in it, with weights in float32.
 
     Raises `RequestError` for what does not fit together, `DivergedError` when training diverges, `WriteError` when the
     disk is full.
     """
-    schedule = schedule or Schedule()
+    schedule = schedule or GENERATORS
     code, match = as_place(code), None if match is None else as_place(match)
     default = [name for name in DEFAULT_LOSSES if name != "match" or match is not None]
     shares = checked_losses(default if losses is None else losses)
@@ -108,7 +115,7 @@ def train_prior(
         raise RequestError(f"precision is 'float32' or 'bfloat16', not '{precision}'")
     if discriminator is not None and "adversarial" not in shares:
         raise RequestError("a discriminator is for the loss 'adversarial', which was not asked for")
-    waits = min(100, schedule.steps // 10) if adversary_waits is None else adversary_waits
+    waits = min(300, schedule.steps // 10) if adversary_waits is None else adversary_waits
     pictures = opened(photos, network.channels, size)
     with network.held(), joined(network.device) as processes:
         encoding = Encoding(network, code, match, pictures.size)
@@ -336,7 +343,7 @@ def _generator(
         return asked
     with seeded(seed, "generator"):
         shapes = {"code_shape": encoding.code_shape, "channels": photos.channels, "size": photos.size}
-        ours = build("generator", {**(asked or {}), **shapes})
+        ours = build("generator", {"norm": True, **(asked or {}), **shapes})
     ours.get_buffer("code_scale").fill_(means.h_root_mean_square)
     return ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -345,5 +352,7 @@ def _discriminator(asked: nn.Module | Mapping[str, Any] | None, photos: Photos, 
     if isinstance(asked, nn.Module):
         return asked
     with seeded(seed, "discriminator"):
-        ours = build("discriminator", {**(asked or {}), "channels": photos.channels, "size": photos.size})
+        ours = build(
+            "discriminator", {"spectral": True, **(asked or {}), "channels": photos.channels, "size": photos.size}
+        )
     return ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

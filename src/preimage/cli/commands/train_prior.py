@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from preimage.cli.commands.options import Json, Model, Out, Seed
 from preimage.cli.commands.printing import leave_if, print_json
 from preimage.errors import RequestError
 from preimage.sample import load_prior
-from preimage.training import CODES, IMAGES, PAPER, Schedule, TrainedDenoiser, TrainedPrior
+from preimage.training import CODES, GENERATORS, IMAGES, PAPER, Schedule, TrainedDenoiser, TrainedPrior
 from preimage.training.processes import local_device, writes
 
 _KINDS = ("generator", "code-denoiser", "image-denoiser")
@@ -74,15 +75,8 @@ def train_prior(
     """Train a prior for `sample` on your own photos and your own network."""
     if kind not in _KINDS:
         raise RequestError(f"--kind is one of {', '.join(_KINDS)}, not '{kind}'")
-    default = {"generator": Schedule(), "code-denoiser": CODES, "image-denoiser": IMAGES}[kind]
-    schedule = Schedule(
-        steps=steps or default.steps,
-        batch=batch_size,
-        rate=rate,
-        halvings=default.halvings,
-        decay=default.decay,
-        seed=seed,
-    )
+    default = {"generator": GENERATORS, "code-denoiser": CODES, "image-denoiser": IMAGES}[kind]
+    schedule = replace(default, steps=steps or default.steps, batch=batch_size, rate=rate, seed=seed)
     network = preimage.load(model, device=local_device(device))
     options: dict[str, Any] = {
         "schedule": schedule,
