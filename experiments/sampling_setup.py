@@ -29,7 +29,7 @@ from preimage.images import written_whole
 from preimage.network import Place
 from preimage.sample import SAMPLERS, Sampler
 from registry import CACHE
-from train_cifar10_prior import network
+from train_cifar10_prior import network, part_file
 
 WEIGHTS = CACHE / "cifar10-prior"
 SAMPLES = CACHE / "samples"
@@ -85,20 +85,20 @@ def opened(asked: argparse.Namespace, weights: Path = WEIGHTS) -> World:
     prior = pi.load_prior(file if asked.prior or file.exists() else "cifar10").to(asked.device)
     missing = {}
     for part, what in (("code-denoiser", "denoiser"), ("image-denoiser", "image_denoiser")):
-        path = weights / f"{part}.safetensors"
+        path = part_file(weights, part)
         if path.exists():
             prior = replace(prior, **{what: getattr(pi.load_prior(path).to(asked.device), what)})
         elif getattr(prior, what) is None:
             missing[part] = f"python experiments/train_cifar10_prior.py {part}"
     joint = None
-    if (weights / "joint-generator.safetensors").exists():
-        joint = pi.load_prior(weights / "joint-generator.safetensors").to(asked.device)
+    if (path := part_file(weights, "joint-generator")).exists():
+        joint = pi.load_prior(path).to(asked.device)
     else:
         missing["joint-generator"] = "python experiments/train_cifar10_prior.py joint-generator"
     if asked.condition == "encoder":
         assert isinstance(prior.encoder, pi.Network)
         condition = prior.encoder
-    elif not (weights / "classifier.safetensors").exists():
+    elif not part_file(weights, "classifier").exists():
         raise SystemExit(
             "there is no classifier yet: python experiments/train_cifar10_prior.py classifier; or --condition encoder"
         )

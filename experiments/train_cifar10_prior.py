@@ -250,9 +250,15 @@ def reconstructed(of: Prior) -> dict[str, Any]:
     }
 
 
+def part_file(folder: Path, part: str) -> Path:
+    """The file of a part that was trained into `folder`, or else of the one that comes with the experiments."""
+    own, shipped = folder / f"{part}.safetensors", Path(__file__).parent / "weights" / f"cifar10-{part}.safetensors"
+    return own if own.exists() or not shipped.exists() else shipped
+
+
 def network(folder: Path, part: str, device: str = "cpu") -> Network:
     """E or the classifier, opened; taps pool5 and fc6 are E's h1 and h."""
-    path = folder / f"{part}.safetensors"
+    path = part_file(folder, part)
     if not path.exists():
         raise SystemExit(f"there is no {path} yet: python experiments/train_cifar10_prior.py {part}")
     with safe_open(path, "pt") as file:
