@@ -179,7 +179,9 @@ def prior(asked: argparse.Namespace) -> dict[str, Any]:
         )
     if trained.progress.step < steps:
         raise SystemExit(f"stopped at step {trained.progress.step} of {steps}; started again, it goes on")
-    file = halved(trained.prior).save(asked.into / f"{asked.part}.safetensors")
+    small = halved(trained.prior)
+    small.name = "cifar10" if asked.part == "generator" else f"cifar10-{asked.part}"
+    file = small.save(asked.into / f"{asked.part}.safetensors")
     document = {
         "command": f"python experiments/train_cifar10_prior.py {asked.part} --seed {asked.seed}",
         "seed": asked.seed,
