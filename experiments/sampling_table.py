@@ -8,8 +8,8 @@ A sample is the last of a chain of 200 steps from noise (figures S21, S22), none
 DGN-AM climbs on the same generator as the noiseless sampler. Samples are kept in $PREIMAGE_CACHE/samples, so a run that
 was stopped goes on. About 40 minutes on one free core (a step of a chain costs 3.8 ms there, G forward and backward,
 the condition likewise and E forward, for each of 100 chains in a batch; 3.0 without E, about 4.7 with noise along the
-way); --count 50 halves it. Writes `results/sampling_table.json`, `results/sampling_table.jpg` (S10) and
-`results/sampling_sixty.jpg` (S25).
+way); --count 50 halves it. Writes `results/sampling_table.json`, `results/sampling_table.jpg` (S10),
+`results/sampling_sixty.jpg` (S25) and `results/sampling_classes.jpg` (S21, S22).
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def main() -> None:
     write_results("sampling_table", asked, document)
     draw_ten(world, sets, asked, count)
     draw_sixty(sets, asked)
+    draw_classes(sets, asked, count)
 
 
 def measured(
@@ -106,6 +107,14 @@ def draw_sixty(sets: dict[str, tuple[Tensor, Tensor]], asked: argparse.Namespace
             (title if first == 0 else "", [(one, "") for one in part]) for first, part in enumerate(some.split(20))
         ]
     pictures_in_rows(rows, results(asked) / "sampling_sixty.jpg", inches=0.7)
+
+
+def draw_classes(sets: dict[str, tuple[Tensor, Tensor]], asked: argparse.Namespace, count: int) -> None:
+    """Figures S21 and S22: the last samples of the first chains of every class, none left out."""
+    made, _ = sets["noiseless-joint"]
+    each = made.unflatten(0, (len(LABELS), count))[:, :12]
+    rows = [(name, [(one, "") for one in some]) for name, some in zip(LABELS, each, strict=True)]
+    pictures_in_rows(rows, results(asked) / "sampling_classes.jpg", inches=0.7)
 
 
 def printed(rows: dict[str, Found]) -> dict[str, Found]:
