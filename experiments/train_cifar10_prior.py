@@ -53,7 +53,7 @@ CLASSIFIERS = {"encoder": (Encoder, 0), "classifier": (Classifier, 1000)}
 """The architecture, and what is added to the seed."""
 EPOCHS, BATCH, RATE, MOMENTUM, DECAY = 16, 64, 0.1, 0.9, 5e-4
 GENERATOR = {"width": 32, "hidden": 384}
-STEPS = {"generator": 12_000, "joint-generator": 4_000, "code-denoiser": 20_000, "image-denoiser": 5_000}
+STEPS = {"generator": 12_000, "joint-generator": 4_000, "code-denoiser": 20_000, "image-denoiser": 2_000}
 
 
 def main() -> None:
