@@ -176,12 +176,20 @@ def measured_chains(
 
 
 def last_samples(
-    world: World, sampler: str, label: int, count: int, *, steps: int = STEPS, seed: int = 0, **options: Any
+    world: World,
+    sampler: str,
+    label: int,
+    count: int,
+    *,
+    steps: int = STEPS,
+    clear: int = 0,
+    seed: int = 0,
+    **options: Any,
 ) -> Tensor:
     """The last sample of each of `count` chains from noise (figures S21 and S22), [count, 3, 32, 32]; kept in
-    $PREIMAGE_CACHE, because several experiments look at the same."""
+    $PREIMAGE_CACHE, because several experiments look at the same. clear: steps that go on without noise or pull."""
     prior = world.prior_for(sampler)
-    said = [repr(SAMPLERS[sampler]), label, count, steps, seed, sorted(options.items())]
+    said = [repr(SAMPLERS[sampler]), label, count, steps, seed, sorted(options.items()), *([clear] if clear else [])]
     encoder = prior.encoder.module if isinstance(prior.encoder, pi.Network) else None
     modules = [prior.generator, encoder, prior.denoiser, world.condition.module]
     key = hashlib.sha256(repr([said, *map(digest, modules)]).encode()).hexdigest()[:16]
@@ -192,6 +200,9 @@ def last_samples(
     for first in range(0, count, AT_ONCE):
         chains = min(AT_ONCE, count - first)
         (one,) = walked(world, sampler, [label], steps=steps, every=steps, chains=chains, seed=seed + first, **options)
+        if clear:
+            going = {"chains": chains, "every": clear, "start": one, "epsilons": (0.0, 1.0, 0.0), "steps": clear}
+            one = pi.sample(world.condition, f"class:{label}", prior=prior, progress=False, **going)
         parts.append(one.images)
     SAMPLES.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
