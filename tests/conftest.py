@@ -1,4 +1,8 @@
-"""What all tests share: small networks with known answers, the command line as a function, and a browser."""
+"""What all tests share: small networks with known answers, the command line as a function, and a browser.
+
+Where tests run side by side, the process that hands them out reads this file too, so what takes long to import is
+imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,21 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from selenium import webdriver
 
 from command import Done, Run
-from preimage.cli import main
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads only wait for each other on tensors this small, very long if others use the cores too."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,6 +45,8 @@ def browser() -> Iterator[webdriver.Chrome]:
         if os.environ.get("CI"):
             pytest.fail("chromium and chromedriver must be installed where CI runs")
         pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for flag in FLAGS:
@@ -51,6 +60,8 @@ def browser() -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def preimage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in an empty folder, in this process: `preimage("taps", "bundled")`."""
+
+    from preimage.cli import main
 
     def run(*words: str | Path) -> Done:
         monkeypatch.chdir(tmp_path)

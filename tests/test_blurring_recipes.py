@@ -54,7 +54,7 @@ def test_they_are_listed_with_their_source() -> None:
 
 @pytest.mark.parametrize("name", PAPER_0)
 def test_every_recipe_makes_pictures_that_answer_more_strongly(name: str, network: Network) -> None:
-    steps = 60
+    steps = 30
     result = maximize(network, ASKED, recipe=name, steps=steps)
     still = maximize(network, ASKED, recipe=name, steps=steps, optimizer=Ascent(0.0))
     assert result.images.shape == (2, 3, *sides(name))
@@ -294,11 +294,11 @@ def test_weight_decay_takes_a_share_of_every_pixel_in_each_step(name: str, decay
 @pytest.mark.parametrize("name", PAPER_0)
 def test_weight_decay_bounds_the_pixels(name: str, network: Network) -> None:
     free, decayed = (
-        maximize(network, "3:1", recipe=name, steps=60, weight_decay=decay, snapshot_every=60) for decay in (None, 0.2)
+        maximize(network, "3:1", recipe=name, steps=30, weight_decay=decay, snapshot_every=30) for decay in (None, 0.2)
     )
     assert (decayed.images - 0.5).abs().mean() < (free.images - 0.5).abs().mean()
     assert decayed.settings != free.settings
-    none = maximize(network, "3:1", recipe=name, steps=60, weight_decay=0.0)
+    none = maximize(network, "3:1", recipe=name, steps=30, weight_decay=0.0)
     torch.testing.assert_close(none.images, free.images)
 
 

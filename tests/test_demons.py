@@ -111,8 +111,23 @@ def smoothed(image: Array, kernel: Filter | None) -> Array:
 
 def matrix(kernel: Filter | None, height: int, width: int) -> Array:
     """The kernel as a matrix that acts on flattened images."""
-    pixels = np.eye(height * width).reshape(-1, height, width)
-    return np.stack([smoothed(pixel, kernel).ravel() for pixel in pixels], 1)
+    if kernel is None:
+        return np.eye(height * width)
+    # Row shift a is the matrix down[a], which mirrors at the border, and column shift b the matrix right[b].
+    down, right = (
+        np.stack([np.eye(length)[mirrored[shift : shift + length]] for shift in range(len(weights(kernel)))])
+        for length in (height, width)
+        for mirrored in [np.pad(np.arange(length), len(weights(kernel)) // 2, mode="symmetric")]
+    )
+    along_rows = np.tensordot(weights(kernel), right, 1)
+    return np.tensordot(down, along_rows, ((0,), (0,))).transpose(0, 2, 1, 3).reshape(height * width, -1)
+
+
+@pytest.mark.parametrize("kernel", [None, Gaussian(7), Sobolev(9)], ids=str)
+def test_the_matrix_of_these_tests_is_the_filter_of_scipy(kernel: Filter | None) -> None:
+    image = normal(0, 9, 12)
+    expected = smoothed(image, kernel)
+    np.testing.assert_allclose(matrix(kernel, 9, 12) @ image.ravel(), expected.ravel(), rtol=0, atol=1e-14)
 
 
 def transform(kernel: Filter | None, rows: Array, columns: Array) -> Array:

@@ -33,7 +33,7 @@ def test_it_prints_one_document_and_writes_every_number(preimage: Run, tiny: str
         "--method",
         "gradient",
         "--method",
-        "occlusion",
+        "grad-cam",
         "-o",
         "out",
         "--seed",
@@ -49,7 +49,7 @@ def test_it_prints_one_document_and_writes_every_number(preimage: Run, tiny: str
     assert (document["verb"], document["network"], document["seed"]) == ("evaluate", f"{tiny}:net", 3)
     assert (document["size"], document["batch_size"], document["limit"]) == ([32, 32], 2, None)
     assert (document["interrupted"], document["failures"], document["cases"]) == (False, {}, 10)
-    assert list(document["methods"]) == ["gradient", "occlusion", *BASELINES]
+    assert list(document["methods"]) == ["gradient", "grad-cam", *BASELINES]
     assert [one["name"] for one in document["measures"]] == ["deletion", "grid-pointing"]
     assert {(one["measure"], one["method"]) for one in document["summary"]} == {
         (measure, method) for measure in ("deletion", "grid-pointing") for method in document["methods"]

@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def picture(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The answer to channel 4 of the last convolution."""
-    made = pi.maximize(pi.load(model), direction("3", torch.eye(6)[4]), recipe="plain", steps=900)
+    made = pi.maximize(pi.load(model), direction("3", torch.eye(6)[4]), recipe="plain", steps=550)
     folder = made.save(tmp_path_factory.mktemp("made"))
     return folder / made.file_names()[0]
 

@@ -175,7 +175,7 @@ def photographs(folder: Path) -> list[Path]:
 
 def short(folder: Path, **options: Any) -> tuple[Report, dict[str, Any], str]:
     """A report of photos and nothing else: what was made, its JSON and its page."""
-    asked: dict[str, Any] = {"units": 0, "classes": 0, "steps": 3} | options
+    asked: dict[str, Any] = {"units": 0, "classes": 0, "reasons": 0, "steps": 3} | options
     made = write_report(asked.pop("network", None) or deep(), folder / "out", **asked)
     document = json.loads((folder / "out/result.json").read_text("utf-8"), parse_constant=pytest.fail)
     return made, document, made.page.read_text("utf-8")

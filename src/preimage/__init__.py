@@ -8,6 +8,7 @@ result.save("out")
 """
 
 from preimage import objectives, parametrizations, priors, starts, transforms
+from preimage.atlas import Atlas, atlas
 from preimage.canvas import placed
 from preimage.errors import NonFiniteScoreError, RequestError, UnknownTapError
 from preimage.evaluation import Evaluation, agreement, evaluate, measures
@@ -30,6 +31,7 @@ from preimage.result import Result
 from preimage.sample import Chain, Condition, Prior, load_prior, sample
 
 __all__ = [
+    "Atlas",
     "Audit",
     "Chain",
     "Comparison",
@@ -50,6 +52,7 @@ __all__ = [
     "Result",
     "UnknownTapError",
     "agreement",
+    "atlas",
     "compare",
     "evaluate",
     "explain",

@@ -202,6 +202,15 @@ def test_the_context_is_what_chains_go_by() -> None:
     assert faint[0, :, :, SQUARE].max() < 0.1 * BRIGHT
 
 
+def test_as_it_comes_chains_end_at_what_surrounds_them_and_are_not_one_chain() -> None:
+    """The pull of known pixels outweighs the noise: an error is at most the length of a step, of the last but two."""
+    made = Filling(same_everywhere()).filled(question(), SQUARE[None], 0)
+    assert made is not None
+    last_but_two = (1 - 57 / 60 * 0.7) * BRIGHT / 10
+    assert (made - BRIGHT).abs().max() < last_but_two
+    assert len({float(one[0, 8, 12]) for one in made[0]}) == 4
+
+
 def test_where_nothing_is_removed_it_is_the_photo_and_where_everything_is_the_priors() -> None:
     given = same_everywhere()
     filling = Filling(given, chains=2, steps=5)

@@ -14,7 +14,7 @@ from torch import Tensor
 from preimage.errors import RequestError
 from preimage.explain.overlay import coloured, masked, overlay, pictured, scaled
 
-few = settings(max_examples=100, deadline=None)
+few = settings(max_examples=40, deadline=None)
 SHARES = torch.linspace(-1, 1, 513)
 # The second row keeps more than a hundredth of the values at the ends, so that none is clipped.
 SIGNED = torch.stack([SHARES, SHARES.sign()])

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from full_disk import largest_file
 from preimage import RequestError
 from preimage.jobs import JobFolder
 
@@ -192,16 +190,6 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         JobFolder(tmp_path / "file/out").opened(SETTINGS),
     ):
         pass
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_does_not_fit_is_said_and_what_is_finished_stays(out: Path) -> None:

@@ -140,7 +140,7 @@ def unchanged(module: nn.Module, before: list[tuple[str, int, Tensor | None, tor
 
 
 @pytest.mark.parametrize("part", PARTS)
-@few
+@settings(max_examples=4, deadline=None)
 @given(seeds)
 def test_it_answers_as_the_module_made_double_does(part: str, seed: int) -> None:
     opened, _ = network(part, seed % 3)

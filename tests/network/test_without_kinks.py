@@ -405,7 +405,7 @@ def test_gradients_are_finite_differences_also_where_the_exact_network_has_kinks
         assert not check(lambda x: network.run(x, [OUTPUT])[OUTPUT])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(seeds)
 def test_gradients_of_a_whole_network_are_finite_differences(seed: int) -> None:
     network, image = composite(seed % 7), values(seed, 1) / 4

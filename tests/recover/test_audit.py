@@ -46,8 +46,8 @@ def sigmoid(*size: object) -> SigmoidPixels:
 
 def ending_with(*regularizers: Regularizer) -> Recipe:
     stages = (
-        Stage(300, Adam(0.05), regularizers=regularizers),
-        Stage(400, LBFGS(), regularizers=regularizers, smoothing=0.01),
+        Stage(120, Adam(0.05), regularizers=regularizers),
+        Stage(300, LBFGS(), regularizers=regularizers, smoothing=0.01),
     )
     return Recipe("tried", "-", "-", sigmoid, tuple(replace(one, weights_per_gradient=True) for one in stages))
 
@@ -55,7 +55,7 @@ def ending_with(*regularizers: Regularizer) -> Recipe:
 @pytest.fixture(scope="module")
 def plain() -> pi.Result:
     asked = [direction("3", torch.eye(FEATURES)[2]), direction("3", sampled()), channel("3", 5)]
-    return pi.maximize(network(), asked, recipe="plain")
+    return pi.maximize(network(), asked, recipe="plain", steps=440)
 
 
 @pytest.fixture(scope="module")

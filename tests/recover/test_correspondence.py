@@ -25,7 +25,7 @@ from preimage.recover.correspondence import InUnits, Side, compare, correlations
 
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31)
-SIDE, CHANNELS, PHOTOS, STEPS = 10, 6, 12, 660
+SIDE, CHANNELS, PHOTOS, STEPS = 10, 6, 12, 440
 REALISED = [4, 1, 3]
 FACTORS = (8.0, 0.125, 1.0, 0.5, 16.0, 2.0)
 """Powers of two, so that what is scaled by them is exactly the same numbers."""

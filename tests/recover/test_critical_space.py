@@ -214,7 +214,7 @@ def test_no_threshold_gives_a_space_that_the_exact_search_lacks() -> None:
     every, kept = critical_spaces(grams, turn=0), critical_spaces(grams)
     assert 2 < len(kept) < len(every)
     book, seen = by_the_book(jacobians), set()
-    for rho in torch.logspace(-3, -1e-4, 5000, dtype=torch.float64).tolist():
+    for rho in torch.logspace(-3, -1e-4, 2500, dtype=torch.float64).tolist():
         found = book(rho)
         listed = [[one for one in some if one.thresholds[0] < rho <= one.thresholds[1]] for some in (every, kept)]
         if not found.shape[1]:  # the whole space, which is listed once

@@ -22,7 +22,7 @@ from preimage.recover import Sensitivity, sensitivity
 from preimage.recover import sensitivity as of_images
 from preimage.recover.sensitivity import MOST_BLOCKS
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**31)
 SIDE, FEATURES, LOGITS = 9, 6, 5
 KIND = SigmoidPixels(3, SIDE, SIDE)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from small_worlds import same, trained
 
+from full_disk import largest_file
 from preimage.errors import RequestError, WriteError
 from preimage.training.checkpoints import read_checkpoint, write_checkpoint
 
@@ -30,21 +31,6 @@ def slow(self, number, indices):
     return step(self, number, indices)
 GeneratorTask.step = slow
 trained(sys.argv[1])
-"""
-
-_FULL = """
-import resource, sys
-import torch
-torch.set_num_threads(1)
-from preimage.errors import WriteError
-from small_worlds import trained
-trained(sys.argv[1], minutes=0)
-hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-try:
-    trained(sys.argv[1], resume=True, preview_every=100)
-except WriteError as error:
-    print(error)
 """
 
 
@@ -84,9 +70,13 @@ def test_killed_it_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     """The kernel refuses to let any file grow beyond 8000 bytes; a checkpoint is larger."""
     folder = tmp_path / "full"
-    said, errors = python(_FULL, folder).communicate(timeout=120)
-    assert "cannot write the checkpoint" in said, errors
-    assert "the one before is whole, and --resume goes on from it" in said
+    trained(folder, minutes=0)
+    with (
+        pytest.raises(WriteError, match=r"cannot write the checkpoint") as caught,
+        largest_file(8000),
+    ):
+        trained(folder, resume=True, preview_every=100)
+    assert "the one before is whole, and --resume goes on from it" in str(caught.value)
     assert (folder / "checkpoint.pt").stat().st_size > 8000
     assert read_checkpoint(folder / "checkpoint.pt")["step"] == 1
     assert not [path for path in folder.iterdir() if path.name.startswith(".checkpoint")]

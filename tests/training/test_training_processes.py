@@ -17,13 +17,22 @@ from preimage import RequestError
 from preimage.training.processes import Processes, joined, local_device
 
 _SHARED = """
-import sys
+import os, sys
 import torch
+import torch._dynamo  # which the first optimiser of a process imports otherwise
 torch.set_num_threads(1)
 from small_worlds import PLAIN, trained
+
+second = os.fork()
+rank = 0 if second else 1
+os.environ["RANK"] = str(rank)
 made = trained(sys.argv[1], generator=PLAIN)
-print(made.weights)
+with open(f"{sys.argv[2]}-{rank}", "w") as file:
+    print(made.weights, file=file)
+if second:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]))
 """
+"""A process and its fork, so that everything is imported once."""
 
 
 def numbers(folder: Path) -> torch.Tensor:
@@ -37,16 +46,12 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    both = []
-    for rank in range(2):
-        environment = {**os.environ, **shared, "RANK": str(rank), "PYTHONPATH": path}
-        command = [sys.executable, "-c", _SHARED, str(tmp_path / "two")]
-        both.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said[0][0] == said[1][0]  # the same weights of losses
+    environment = {**os.environ, **shared, "PYTHONPATH": path}
+    command = [sys.executable, "-c", _SHARED, str(tmp_path / "two"), str(tmp_path / "weights")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    weights = [(tmp_path / f"weights-{rank}").read_text() for rank in range(2)]
+    assert weights[0] and weights[0] == weights[1]
     trained(tmp_path / "one", generator=PLAIN)
     torch.testing.assert_close(numbers(tmp_path / "two"), numbers(tmp_path / "one"), rtol=2e-3, atol=1e-6)
     # The first step, in which rounding has not been through the optimiser yet.

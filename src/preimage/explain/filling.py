@@ -53,8 +53,8 @@ class Filling:
         worth when what it removes is filled in. chains: pictures for each photo.
     grow: in pixels for photos of 224, scaled for others, one at least.
     steps, context, epsilons, move, last: of the chains, which start from noise (see `preimage.sample`, form
-        "released"). Defaults are our own: paper 3's inpainting leaves all chains in one place, since without a class
-        little but noise tells them apart.
+        "released"). Defaults are our own, chosen on the prior `cifar10` (docs/explain.md): paper 3's inpainting leaves
+        all chains in one place, since without a class little but noise tells them apart.
     """
 
     prior: Prior
@@ -63,8 +63,8 @@ class Filling:
     first: Kind = "blur"
     grow: float = 16.0
     steps: int = 60
-    context: float = 100 / 255**2
-    epsilons: tuple[float, float, float] = (1.0, 1.0, 20.0)
+    context: float = 1000 / 255**2
+    epsilons: tuple[float, float, float] = (1.0, 1.0, 60.0)
     move: float = 1.0
     last: float = 0.3
 

@@ -8,23 +8,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from preimage.errors import RequestError
+from preimage.jobs.holding import held
+from preimage.jobs.storage import LocalFolder, Storage, open_storage
 
-from preimage.errors import RequestError, WriteError
-from preimage.images import writable_folder, written_whole
-
-_SETTINGS, _LOCK, _PARTS = "job.json", ".lock", "parts"
+SETTINGS, PARTS = "job.json", "parts"
 
 
 class JobFolder:
     """A folder with a job's settings and the results of its finished units, each a file of its own.
+
+    folder: a path, or a URL that fsspec knows (`s3://bucket/job`).
 
     A unit's file appears whole or not at all, so that killing the process at any moment loses at most the units that
     were being worked on; which units there are follows from the settings, not from what is left to do.
     """
 
     def __init__(self, folder: str | Path):
-        self.path = Path(folder)
+        self.storage: Storage = open_storage(folder)
+
+    @property
+    def where(self) -> str:
+        """The folder as messages name it."""
+        return self.storage.where
 
     @contextmanager
     def opened(self, settings: Mapping[str, Any], *, may_change: Sequence[str] = ()) -> Iterator[None]:
@@ -36,73 +42,82 @@ class JobFolder:
         Raises `RequestError` if it cannot be written to, if another process works in it, or if it holds another job,
         saying in what that differs.
         """
-        writable_folder(self.path)
-        try:
-            # Ends with the process, however that ends.
-            lock = FileLock(self.path / _LOCK, timeout=0)
-            lock.acquire()
-            (self.path / _PARTS).mkdir(exist_ok=True)
-        except Timeout as error:
-            raise RequestError(f"another process is at work in '{self.path}'; wait for it, or stop it") from error
-        except OSError as error:
-            raise RequestError(f"'{self.path}' cannot hold a job: {error.strerror or error}") from error
-        try:
+        self.storage.prepare()
+        with held(self.storage):
             self._check(settings, may_change)
-            self._write(self.path / _SETTINGS, settings)
+            self._write(SETTINGS, settings)
+            self._tidy()
             yield
-        finally:
-            lock.release()
+
+    def settings(self) -> dict[str, Any] | None:
+        """The settings that are there; None where no job is. Raises `RequestError` where they are damaged."""
+        if not self.storage.has(SETTINGS):
+            return None
+        before = self._read(SETTINGS)
+        if not isinstance(before, dict):
+            raise RequestError(
+                f"'{self.storage.path(SETTINGS)}' is damaged; delete the folder, or write to another one"
+            )
+        return before
 
     def _check(self, settings: Mapping[str, Any], may_change: Sequence[str]) -> None:
-        path = self.path / _SETTINGS
-        if not path.exists():
+        before = self.settings()
+        if before is None:
             return
-        before = _read(path)
-        if not isinstance(before, dict):
-            raise RequestError(f"'{path}' is damaged; delete the folder, or write to another one")
         now = json.loads(json.dumps(settings))
         for key in sorted({*before, *now} - {*may_change}):
             found = _difference(before.get(key), now.get(key), key)
             if found:
                 where, old, new = found
                 raise RequestError(
-                    f"'{self.path}' holds another job: its {where} is {_short(old)}, not {_short(new)}; ask for the "
+                    f"'{self.where}' holds another job: its {where} is {_short(old)}, not {_short(new)}; ask for the "
                     "same again to go on with it, or write to another folder"
                 )
 
+    def _tidy(self) -> None:
+        """Remove what a process that was killed had begun to write."""
+        for name in self.storage.names(PARTS) if isinstance(self.storage, LocalFolder) else ():
+            if name.startswith("."):
+                self.storage.remove(f"{PARTS}/{name}")
+
     def has(self, unit: str) -> bool:
         """Whether this unit is finished."""
-        return self.part(unit).exists()
+        return self.storage.has(_part(unit))
 
     def read(self, unit: str) -> Any:
         """What a finished unit found."""
-        return _read(self.part(unit))
+        return self._read(_part(unit))
 
     def write(self, unit: str, found: Any) -> None:
         """Finish a unit. found: plain JSON types."""
-        self._write(self.part(unit), found)
+        self._write(_part(unit), found)
 
-    def part(self, unit: str) -> Path:
-        """The file of a unit."""
-        return self.path / _PARTS / f"{unit}.json"
+    def part(self, unit: str) -> str:
+        """The file of a unit, as messages name it."""
+        return self.storage.path(_part(unit))
 
-    def _write(self, path: Path, document: Any) -> None:
-        text = json.dumps(document, allow_nan=False)
+    def files(self) -> set[str]:
+        """The files of all finished units, by one look at the folder."""
+        return {name for name in self.storage.names(PARTS) if not name.startswith(".")}
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Finish a unit whose file has a form of its own."""
+        self.storage.write(f"{PARTS}/{name}", content, lasting=True)
+
+    def _read(self, name: str) -> Any:
         try:
-            with written_whole(path) as file:
-                file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise WriteError(
-                f"cannot write to the folder '{self.path}': {error.strerror or error}; what is finished is kept, and "
-                "the same command goes on from there"
+            return json.loads(self.storage.read(name).decode())
+        except (OSError, ValueError) as error:
+            raise RequestError(
+                f"'{self.storage.path(name)}' is damaged ({error}); delete it, and the same command makes it again"
             ) from error
 
+    def _write(self, name: str, document: Any) -> None:
+        self.storage.write(name, json.dumps(document, allow_nan=False).encode())
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"'{path}' is damaged ({error}); delete it, and the same command makes it again") from error
+
+def _part(unit: str) -> str:
+    return f"{PARTS}/{unit}.json"
 
 
 def _difference(before: Any, now: Any, where: str) -> tuple[str, Any, Any] | None:

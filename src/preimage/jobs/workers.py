@@ -24,15 +24,24 @@ Work = Callable[[Any], Any]
 _work: Work | None = None
 
 
-def finished(work: Work, units: Sequence[Unit], workers: int = 1) -> Iterator[tuple[Unit, Any]]:
+def finished(
+    work: Work, units: Sequence[Unit], workers: int = 1, *, ray: str | None = None, cpus: float = 1, gpus: float = 0
+) -> Iterator[tuple[Unit, Any]]:
     """Each unit with what `work` found, as they are finished.
 
     workers: processes; 1 is this one. More of them share the cores, and are gone when this process is, however it ends.
+    ray: the address of a Ray cluster that does them instead, as many at once as it has room for; cpus, gpus: what one
+        of them takes there; see `preimage.jobs.ray_workers`.
 
     Raises `RequestError` where `work` cannot be sent to another process, or a worker dies.
     """
     if workers < 1:
         raise RequestError(f"at least one worker is needed, not {workers}")
+    if ray is not None:
+        from preimage.jobs.ray_workers import finished_on_ray  # (of an extra)
+
+        yield from finished_on_ray(work, units, ray, cpus=cpus, gpus=gpus)
+        return
     if workers == 1:
         for unit in units:
             yield unit, work(unit)

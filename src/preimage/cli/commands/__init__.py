@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from preimage.cli.commands.atlas import atlas
 from preimage.cli.commands.evaluate import evaluate
 from preimage.cli.commands.explain import explain
 from preimage.cli.commands.invert import invert
@@ -30,6 +31,7 @@ for command in (
     explain,
     sample,
     recover,
+    atlas,
     evaluate,
     report,
     train_prior,
@@ -38,6 +40,7 @@ for command in (
 
 __all__ = [
     "app",
+    "atlas",
     "evaluate",
     "explain",
     "invert",
