@@ -18,11 +18,11 @@ demo: setup
 	$(BIN)/preimage report bundled $(PHOTO) -o tour --units 4 --classes 10 --steps 120
 	@echo "Open tour/index.html"
 
-# Quick tests side by side, file by file (what a file makes once is made once); those on trained networks take all
-# cores by themselves.
+# Quick tests side by side, file by file (what a file makes once is made once); those on trained networks, and those
+# that start a cluster, take all cores by themselves.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not real"
-	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not real and not cluster"
+	$(BIN)/python -m pytest -m "real or cluster"
 
 lint: setup
 	$(BIN)/ruff check .

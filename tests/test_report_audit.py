@@ -12,6 +12,7 @@ from selenium import webdriver
 
 import preimage as pi
 from preimage.recover import Audit
+from preimage.recover.audit import ALIKE
 from preimage.report import making, write_report
 from preimage.report.writing import Report
 
@@ -51,7 +52,7 @@ def test_a_verdict_is_what_the_numbers_say(plain: Report) -> None:
         for picture in section.pictures:
             audit = picture.audit
             assert audit is not None
-            assert (audit.verdict in ("as asked", "probably as asked")) == (audit.cosine >= making.ALIKE)
+            assert (audit.verdict in ("as asked", "probably as asked")) == (audit.cosine >= ALIKE)
             assert [one.percent for one in audit.answer] == sorted((one.percent for one in audit.answer), reverse=True)
             assert sum((one.percent / 100) ** 2 for one in audit.answer) <= 1 + 1e-9
             heights = [height for height, _ in audit.spectrum]

@@ -587,10 +587,10 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import preimage as pi
-sys.path[:0] = sys.argv[4:]
+sys.path[:0] = sys.argv[5:]
 from small_atlas import parts, places, small
 
-network, out, photos = pi.load(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+network, out, photos, pace = pi.load(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 network.taps()
 
 def work():
@@ -614,7 +614,7 @@ for turn in range(25):
         os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
     ):
         time.sleep(0.002)
-    time.sleep(drawn.uniform(0.0, 0.05))
+    time.sleep(drawn.uniform(0.0, 1.5 * pace))
     os.kill(pid, signal.SIGINT if turn % 4 == 3 else signal.SIGKILL)
     said["ended"].append(os.waitpid(pid, 0)[1])
     now = places(out)
@@ -635,7 +635,10 @@ def test_a_process_that_is_killed_at_any_moment_loses_nothing_and_does_nothing_t
 ) -> None:
     """SIGKILL, and Ctrl-C now and then, until one gets to the end: the bytes are those of a run left alone."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-    words = [sys.executable, "-c", _KILLED, f"{tiny}:net", str(out), str(photos), *paths]
+    # Seconds from file to file on this machine, so that a fast one is not done before it is killed.
+    written = [ns for _, ns in places(whole).values()]
+    pace = (max(written) - min(written)) / len(written) / 1e9
+    words = [sys.executable, "-c", _KILLED, f"{tiny}:net", str(out), str(photos), str(pace), *paths]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -146,3 +148,12 @@ def test_taps_of_the_same_spelling_have_files_of_their_own() -> None:
 
     taps = planned(pi.Network(Both(), input_size=8), ["parts.a b", "parts.a-b"], DEFAULT)
     assert len({one.key for one in taps}) == 2
+
+
+def test_no_file_is_called_as_a_tap_of_that_name_would_be() -> None:
+    """`a b` would be `a-b-2` beside `a-b`, which is taken."""
+    names = ["a-b-2", "a-b", "a b"]
+    module = nn.Sequential(OrderedDict((name, nn.Conv2d(3, 3, 1)) for name in names))
+    for order in itertools.permutations(names):
+        taps = planned(pi.Network(module, input_size=8), list(order), DEFAULT)
+        assert len({one.key for one in taps}) == 3

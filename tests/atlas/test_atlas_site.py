@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from preimage.atlas.parts import packed, sealed
 from preimage.atlas.plan import TapPlan
 from preimage.atlas.site import write_site
-from preimage.atlas.site.contents import flattened, verdict_of
+from preimage.atlas.site.contents import flattened
 from preimage.atlas.site.neighbours import neighbours
 from preimage.atlas.site.sheets import picture, sheet, square, thumbnail
 from preimage.errors import RequestError
@@ -83,7 +83,14 @@ def unit(plan: TapPlan, channel: int) -> dict[str, Any]:
         audit = {"refused": "nothing can be told of <b>it</b>"}
     elif plan.tap == DEEP and channel == 3:
         strongest = [{"channel": 3, "weight": 0.5}, {"channel": 4, "weight": -0.25}]
-        audit = {"says": "it is 3 (+0.50)", "cosine": 0.5, "notes": ["a note"], "strongest": strongest, "tap": DEEP}
+        audit = {
+            "verdict": "something else",
+            "says": "it is 3 (+0.50)",
+            "cosine": 0.5,
+            "notes": ["a note"],
+            "strongest": strongest,
+            "tap": DEEP,
+        }
     before = {DEEP: ODD, HEAD: DEEP}.get(plan.tap)
     shares = [] if failed or before is None else [(channel + 5, 0.4), (channel + 1, -0.125)]
     return {
@@ -612,17 +619,6 @@ def test_settings_become_rows() -> None:
     assert flattened(said) == [
         ("recipe name", "tv"), ("recipe weight", "0.1"), ("size", "8, 9"), ("audit", "no"), ("stages", "steps 3"),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("cosine", "stands_out", "verdict"),
-    [
-        (0.95, True, "as asked"), (0.95, None, "as asked"), (0.95, False, "probably as asked"),
-        (0.5, True, "something else"), (0.5, None, "something else"), (0.5, False, "cannot be told"),
-    ],
-)  # fmt: skip
-def test_verdicts_are_those_of_a_report(cosine: float, stands_out: bool | None, verdict: str) -> None:
-    assert verdict_of(cosine, stands_out)[0] == verdict
 
 
 # --- neighbours ---------------------------------------------------------------------------------------------------

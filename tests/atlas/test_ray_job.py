@@ -31,6 +31,11 @@ except ModuleNotFoundError:
     pytest.skip("ray is not installed (pip install 'preimage[ray]')", allow_module_level=True)
 
 
+pytestmark = pytest.mark.cluster
+# What is defined here is sent as it is: the workers do not find the tests.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
 class Slow:
     """Takes a moment, and tells where it was done."""
 

@@ -284,7 +284,7 @@ def _audited(result: Result) -> list[dict[str, Any] | None]:
 
 def _brief(audit: Any) -> dict[str, Any]:
     said = audit.as_dict()
-    kept = {key: said[key] for key in ("says", "cosine", "angle", "residual", "rank", "inside", "notes")}
+    kept = {key: said[key] for key in ("verdict", "says", "cosine", "angle", "residual", "rank", "inside", "notes")}
     return kept | {"tap": said["answer_to"]["tap"], "strongest": said["answer_to"]["strongest"][:3]}
 
 

@@ -153,8 +153,8 @@ def planned(
         first, last = channels
         if units is not None:
             last = min(last, first + units - 1)
-        stem = file_stem(name)
-        key = stem if all(one.key != stem for one in plans) else f"{stem}-{len(plans)}"
+        stem, used = file_stem(name), {one.key for one in plans}
+        key = next(one for one in (stem, *(f"{stem}-{i}" for i in range(2, len(used) + 3))) if one not in used)
         asked, seen = _asked(network, row, recipe, size)
         each = bytes_per_picture(network, row, recipe, seen)
         if each > memory:

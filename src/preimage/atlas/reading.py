@@ -31,8 +31,9 @@ class Unit(TypedDict):
     objective: as one types it for `maximize`. score: of the finished picture, as it is. trace: at most 60 scores while
     optimising, evenly spaced, the last one included. failure: why there is no picture, in a sentence; score is then
     None, trace and incoming are empty, the picture is grey and the embedding zero.
-    audit: what the picture is the answer to: {"says", "cosine", "angle", "residual", "rank", "strongest": [{"channel",
-    "weight"}...], "notes": [...]}, or {"refused": why it cannot be told}; None where none was asked.
+    audit: what the picture is the answer to: {"verdict", "says", "cosine", "angle", "residual", "rank", "strongest":
+    [{"channel", "weight"}...], "notes": [...]} as `preimage.recover.Audit` has them, or {"refused": why it cannot be
+    told}; None where none was asked.
     """
 
     channel: int

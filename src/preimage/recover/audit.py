@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -39,6 +39,12 @@ VIEWS = 16
 HELD = 0.5
 """How much of the square of what was asked has to be in a critical space for the picture to be audited there. Below,
 most of the asked objective would vanish, and what is left of it says nothing."""
+
+ALIKE = 0.9
+"""The cosine, 26 degrees, from which on a picture counts as the answer to what was asked: what is farther away is, in
+paper 1's figure 2, another objective or an ascent that did not arrive."""
+
+Verdict = Literal["as asked", "probably as asked", "something else", "cannot be told"]
 
 UNRECOVERED = 45.0
 """Degrees, half of what a random direction of many features has: a median above it is noted."""
@@ -91,6 +97,13 @@ class Audit:
         """Degrees between the asked objective as it is and the recovered one, 0 to 90."""
         return float(angle(self.asked, self.recovery.objective))
 
+    @property
+    def verdict(self) -> Verdict:
+        """The finding in a word or two; less than certain where no objective stands out from the others."""
+        if self.cosine >= ALIKE:
+            return "as asked" if self.recovery.stands_out else "probably as asked"
+        return "something else" if self.recovery.stands_out else "cannot be told"
+
     def says(self) -> str:
         """The finding in a sentence or two."""
         answer = ", ".join(f"{index} ({weight:+.2f})" for index, weight in self.recovery.strongest(3))
@@ -114,6 +127,7 @@ class Audit:
         """Plain JSON types."""
         return {
             "asked": self.objective,
+            "verdict": self.verdict,
             "says": self.says(),
             "cosine": number(self.cosine),
             "angle": number(self.angle),

@@ -15,6 +15,7 @@ from preimage.maximize import maximize
 from preimage.network import Network, Tap
 from preimage.objectives import channel, label
 from preimage.recover import Audit
+from preimage.recover.audit import Verdict
 from preimage.report.plot import sparkline
 from preimage.report.why import Why, why
 from preimage.result import Result
@@ -23,9 +24,13 @@ _ANSWERS, _PICTURED = 5, 3
 _FAINT = 0.01
 _WEIGHTS, _SINGULAR = 3, 8
 
-ALIKE = 0.9
-"""The cosine, 26 degrees, from which on a picture counts as the answer to what was asked: what is farther away is, in
-paper 1's figure 2, another objective or an ascent that did not arrive."""
+KINDS: dict[Verdict, str] = {
+    "as asked": "good",
+    "probably as asked": "fair",
+    "something else": "bad",
+    "cannot be told": "open",
+}
+"""Of an audit's verdict, for style sheets."""
 
 
 @dataclass
@@ -245,7 +250,6 @@ def _audits(result: Result) -> list[Audit | str]:
 
 def _audited(found: Audit, network: Network) -> Audited:
     recovery = found.recovery
-    verdict, kind = _verdict(found)
     # What a channel of the classes' layer is called, people know better.
     labels = network.labels if network.labels and recovery.tap == network.logits else None
 
@@ -260,26 +264,19 @@ def _audited(found: Audit, network: Network) -> Audited:
 
     shares = (recovery.singular_values[:_SINGULAR] / recovery.singular_values[-1]).tolist()
     return Audited(
-        verdict=verdict,
-        kind=kind,
+        verdict=found.verdict,
+        kind=KINDS[found.verdict],
         cosine=found.cosine,
         answer=weights(recovery.objective, _WEIGHTS),
         spectrum=[(100 * share / max(shares[-1], 1e-300), 100 * share) for share in shares],
         candidates=[weights(one, 2) for one in recovery.candidates[1:3]],
         says=[_sentence(one) for one in (found.says(), *found.notes)],
-        numbers={name: value for name, value in found.as_dict().items() if name != "answer_to"},
+        numbers={name: value for name, value in found.as_dict().items() if name not in ("answer_to", "verdict")},
     )
 
 
 def _sentence(said: str) -> str:
     return said if said.endswith("?") else f"{said}."
-
-
-def _verdict(found: Audit) -> tuple[str, str]:
-    """An audit in a word or two, and its kind."""
-    if found.cosine >= ALIKE:
-        return ("as asked", "good") if found.recovery.stands_out else ("probably as asked", "fair")
-    return ("something else", "bad") if found.recovery.stands_out else ("cannot be told", "open")
 
 
 def picture_size(network: Network, tap: Tap) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from PIL import Image
 
 from preimage.atlas.plan import TapPlan
 from preimage.atlas.reading import Batch, Unit
-from preimage.report.making import ALIKE
+from preimage.report.making import KINDS
 from preimage.result import number
 
 FEEDS = 12
@@ -124,26 +123,14 @@ def _audit(found: Mapping[str, Any], tap: str) -> dict[str, Any]:
     """What the page shows of an audit."""
     if "refused" in found:
         return {"refused": str(found["refused"]).rstrip(".")}
-    cosine = float(found["cosine"] or 0.0)
-    verdict, kind = verdict_of(cosine, found.get("stands_out"))
     says = [found["says"], *found["notes"]]
     return {
-        "verdict": verdict,
-        "kind": kind,
-        "cosine": cosine,
+        "verdict": found["verdict"],
+        "kind": KINDS[found["verdict"]],
+        "cosine": float(found["cosine"] or 0.0),
         "strongest": [
             {"tap": found.get("tap", tap), "channel": one["channel"], "weight": number(one["weight"] or 0.0)}
             for one in found["strongest"][:6]
         ],
         "says": [one if one.endswith((".", "?")) else f"{one}." for one in says],
     }
-
-
-def verdict_of(cosine: float, stands_out: bool | None) -> tuple[str, str]:
-    """An audit in a word or two, and its kind for the style sheet; as in a report.
-
-    stands_out: whether the answer could be told from others; None where that was not recorded.
-    """
-    if math.isfinite(cosine) and cosine >= ALIKE:
-        return ("probably as asked", "fair") if stands_out is False else ("as asked", "good")
-    return ("cannot be told", "open") if stands_out is False else ("something else", "bad")
