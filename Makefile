@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A cat that scikit-image's wheel carries.
 PHOTO = $(shell $(BIN)/python -c "from importlib.resources import files; print(files('skimage') / 'data' / 'chelsea.png')")
 
-.PHONY: setup demo test lint format bench bench-explain bench-recover clean
+.PHONY: setup demo test lint format bench bench-explain bench-recover bench-atlas clean
 
 setup: .venv/installed
 
@@ -41,6 +41,9 @@ bench-explain: setup
 
 bench-recover: setup
 	PYTHONPATH=experiments $(BIN)/python benchmarks/recovering.py
+
+bench-atlas: setup
+	PYTHONPATH=experiments $(BIN)/python benchmarks/atlas.py
 
 clean:
 	rm -rf .venv tour build dist

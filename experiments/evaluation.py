@@ -8,7 +8,7 @@ own first answer. Photographs are 200 pixels wide, so that networks see them sma
 want of a GPU the expensive methods have fewer steps than were published. `SETTINGS` says both, and so does the result,
 `results/evaluation_NETWORK.json` or `results/mosaics_NETWORK.json`.
 
-Stopped, it goes on where it was.
+Stopped, it goes on where it was. `--workers 2`, or `--ray ADDRESS`, spreads it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 
 import networks
 import preimage as pi
+from job_arguments import add_job_arguments, check_job_arguments
 from preimage.evaluation import Deletion, DeletionGame, Evaluation, GridPointing, Insertion, evaluate
 from preimage.explain import (
     RISE,
@@ -124,7 +125,7 @@ def write(name: str, command: str, made: Evaluation) -> None:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(name: str, mosaics: bool) -> Evaluation:
+def measured(name: str, mosaics: bool, workers: int = 1, ray: str | None = None) -> Evaluation:
     networks.photographs()
     chosen = (MOSAICS if mosaics else SETTINGS)[name]
     on_photographs = [Deletion(steps=chosen.steps), Insertion(steps=chosen.steps), DeletionGame()]
@@ -139,10 +140,12 @@ def measured(name: str, mosaics: bool) -> Evaluation:
         target="first",
         limit=PHOTOGRAPHS,
         batch_size=4,
+        workers=workers,
+        ray=ray,
     )
 
 
-def by_steps(name: str) -> Evaluation:
+def by_steps(name: str, workers: int = 1, ray: str | None = None) -> Evaluation:
     """Would more steps of the mask change the deletion game?"""
     size = SETTINGS[name].size
     return evaluate(
@@ -156,6 +159,8 @@ def by_steps(name: str) -> Evaluation:
         target="first",
         limit=12,
         batch_size=4,
+        workers=workers,
+        ray=ray,
     )
 
 
@@ -164,13 +169,15 @@ def main() -> None:
     asked.add_argument("network", choices=list(SETTINGS))
     asked.add_argument("--mosaics", action="store_true")
     asked.add_argument("--steps", action="store_true", help="masks of 40 and 160 steps on 12 photographs")
+    add_job_arguments(asked)
     given = asked.parse_args()
+    check_job_arguments(asked, given)
     if given.steps:
-        made = by_steps(given.network)
+        made = by_steps(given.network, given.workers, given.ray)
         write(f"steps_{given.network}", f"python experiments/evaluation.py {given.network} --steps", made)
         print(made)
         return
-    made = measured(given.network, given.mosaics)
+    made = measured(given.network, given.mosaics, given.workers, given.ray)
     command = f"python experiments/evaluation.py {given.network}{' --mosaics' if given.mosaics else ''}"
     write(f"{'mosaics' if given.mosaics else 'evaluation'}_{given.network}", command, made)
     print(made)

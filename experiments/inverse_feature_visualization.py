@@ -4,6 +4,7 @@
     python experiments/inverse_feature_visualization.py --all --parts 1          # the first 8 targets of everything
     python experiments/inverse_feature_visualization.py --all --summary-only     # of what was made already
     python experiments/inverse_feature_visualization.py --list
+    python experiments/inverse_feature_visualization.py --all --workers 2    # or --ray ADDRESS: several parts at once
 
 Every experiment is one or several runs (`inverse_runs.py`), some of them shared; what they show is summed up in
 `inverse_summary.py`. Writes `results/inverse_E1.json` and others, and `docs/pictures/inverse-E1.png` and others.
@@ -27,8 +28,10 @@ from torch import Tensor
 import inverse_figures
 import inverse_summary as ask
 from figure import write_rows
-from inverse_runs import ADAM, AGAIN, LAST, Run, climbed, made, parametrized, similarity, targets
+from inverse_runs import ADAM, AGAIN, LAST, Run, climbed, made, make, parametrized, similarity, targets
 from inverse_summary import Claim, Measured
+from job_arguments import add_job_arguments, check_job_arguments
+from preimage.images import written_whole
 from preimage.objectives import Aggregate, floored_cosines
 from preimage.optimization import Adam, Stage
 
@@ -327,7 +330,8 @@ def optimised_again(run: Run, samples: dict[str, Any], objectives: Tensor, name:
     ]
     images = parametrized(run).picture(start).float()
     ssim = torch.tensor([similarity(a, b) for a, b in zip(images, after, strict=True)])
-    torch.save({"objectives": objectives, "ssim": ssim}, path)
+    with written_whole(path) as file:
+        torch.save({"objectives": objectives, "ssim": ssim}, file)
     return ssim
 
 
@@ -365,7 +369,9 @@ def main() -> None:
     parser.add_argument("--parts", type=int, help="of each run only the first so many parts, of 8 targets each")
     parser.add_argument("--summary-only", action="store_true", help="make nothing; of what was made already")
     parser.add_argument("--list", action="store_true", help="which runs belong to which, and how far each is")
+    add_job_arguments(parser)
     asked = parser.parse_args()
+    check_job_arguments(parser, asked)
     names = list(EXPERIMENTS) if asked.all or asked.list else asked.which
     unknown = [name for name in names if name not in EXPERIMENTS]
     if unknown or not names:
@@ -377,11 +383,13 @@ def main() -> None:
                 there = len(list(run.folder.glob("[0-9]*.pt")))
                 print(f"{name:4} {run.key}: {there} of {-(-len(targets(run)) // 8)} parts")
         return
+    if not asked.summary_only and (asked.workers > 1 or asked.ray is not None):
+        # All at once, so that nobody waits for the last part of an experiment.
+        make([run for name in names for run in EXPERIMENTS[name].runs], asked.parts, asked.workers, asked.ray)
     for name in names:
         experiment = EXPERIMENTS[name]
         if not asked.summary_only:
-            for run in experiment.runs:
-                made(run, asked.parts)
+            make(experiment.runs, asked.parts)
         said(name, experiment, asked.parts, not asked.summary_only)
 
 

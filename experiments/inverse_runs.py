@@ -1,8 +1,9 @@
 """The realisations behind paper 1's experiments: targets, images, Jacobians, recovered objectives, re-optimisation.
 
 A run is one network, tap, number of features, aggregation, power of the cosine and parametrization. Its targets come in
-parts of 8, each kept as soon as it is done (in $PREIMAGE_CACHE/inverse), so that a run that was stopped goes on. What
-paper 1 calls an experiment is one or several runs (`inverse_feature_visualization.py`).
+parts of 8, each kept as soon as it is done (in $PREIMAGE_CACHE/inverse), so that a run that was stopped goes on; it is
+the same in whatever process it is made. What paper 1 calls an experiment is one or several runs
+(`inverse_feature_visualization.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch import Tensor
 
 import networks
 import preimage as pi
+from preimage.images import written_whole
+from preimage.jobs import finished
 from preimage.network import Place
 from preimage.network.smoothing import WIDTH
 from preimage.objectives import Aggregate, EachItsOwn, direction, floored_cosines
@@ -103,26 +106,29 @@ def targets(run: Run) -> Tensor:
     return torch.stack([one for _, one in order]).double()
 
 
+def make(runs: Sequence[Run], only: int | None = None, workers: int = 1, ray: str | None = None) -> None:
+    """Make the parts of some runs that are missing.
+
+    only: the first so many of each run. workers, ray: see `preimage.jobs.finished`.
+    """
+    counts = {run: len(targets(run).split(PART)[:only]) for run in runs}
+    units = [(run, i) for run, count in counts.items() for i in range(count)]
+    missing = [unit for unit in units if _kept(*unit) is None]
+    for (run, number), part in finished(_part, missing, workers, ray=ray) if missing else ():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(_file(run, number)) as file:
+            torch.save(part, file)
+        print(f"{run.key} part {number + 1} of {counts[run]}: {part['seconds']}", flush=True)
+
+
 def made(run: Run, only: int | None = None) -> dict[str, Any]:
     """All parts of a run, made where they are missing: everything by name, stacked over the targets.
 
     only: the first so many parts. Besides tensors [N, ...] the mean `seconds` per target of each phase.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    wanted = targets(run).split(PART)[:only]
-    parts = []
-    for number, some in enumerate(wanted):
-        path = run.folder / f"{number:03d}.pt"
-        if path.exists():
-            part = torch.load(path, weights_only=True)
-            if not torch.equal(part["targets"], some):
-                raise SystemExit(f"{path} holds other targets; delete {run.folder}")
-        else:
-            part = _part(run, some, number)
-            torch.save(part, path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
-            print(f"{run.key} part {number + 1} of {len(wanted)}: {part['seconds']}", flush=True)
-        parts.append(part)
+    make([run], only)
+    kept = (_kept(run, number) for number in range(len(targets(run).split(PART)[:only])))
+    parts = [part for part in kept if part is not None]
     whole: dict[str, Any] = {
         name: torch.cat([part[name] for part in parts]) for name in parts[0] if isinstance(parts[0][name], Tensor)
     }
@@ -133,7 +139,25 @@ def made(run: Run, only: int | None = None) -> dict[str, Any]:
     return whole
 
 
-def _part(run: Run, some: Tensor, number: int) -> dict[str, Any]:
+def _file(run: Run, number: int) -> Path:
+    return run.folder / f"{number:03d}.pt"
+
+
+def _kept(run: Run, number: int) -> dict[str, Any] | None:
+    """A part, if it was made; ends with a sentence where it is of other targets."""
+    path = _file(run, number)
+    if not path.exists():
+        return None
+    part: dict[str, Any] = torch.load(path, weights_only=True)
+    if not torch.equal(part["targets"], targets(run).split(PART)[number]):
+        raise SystemExit(f"{path} holds other targets; delete {run.folder}")
+    return part
+
+
+def _part(unit: tuple[Run, int]) -> dict[str, Any]:
+    torch.set_num_threads(1)  # in whatever process; on it depend the last bits
+    run, number = unit
+    some = targets(run).split(PART)[number]
     parametrization = parametrized(run)
     generators = [torch.Generator().manual_seed(1000 * number + i) for i in range(len(some))]
     start = torch.stack([parametrization.start(generator) for generator in generators])

@@ -242,9 +242,9 @@ def layers() -> list[dict[str, Any]]:
         ("resnet50", "layer2.0", 512, 48),
         ("resnet50", "layer2.3", 512, 64),
         ("resnet50", "layer3.0", 512, 96),
-        ("bundled", "stage2.0", 40, 64),
-        ("bundled", "stage3.0", 80, 96),
-        ("bundled", "stage4.0", 112, 96),
+        ("bundled", "stage2.0", 24, 64),
+        ("bundled", "stage3.0", 40, 96),
+        ("bundled", "stage4.0", 80, 96),
     ):
         run = replace(BASE, network=network, tap=tap, features=count, side=side, sampled=2, canonical=2)
         x = targets(run)

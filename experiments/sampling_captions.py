@@ -11,9 +11,11 @@ template, from the class and from the photo's border, the outermost 4 pixels: "d
 in the same way.
 
 Chains are conditioned on log p(caption | image), the sum of the words' log-probabilities, with the released code's
-numbers for captions (eps_1 = 1e-3, steps that shorten to 1e-10). Two captions for each class, of backgrounds that the
-class has often and seldom, 4 chains each; beside them the class alone, by `sampling_setup.last_samples`. LRCN, which
-the paper asks, writes free captions of things that are no classes; this one knows 21 words.
+numbers for captions (eps_1 = 1e-3, steps that shorten to 1e-10), and with those that suit this prior
+(`sampling_table.py`: 100 steps, then 15 without noise or pull), by which the claims are judged. Two captions for each
+class, of backgrounds that the class has often and seldom, 4 chains each; beside them the class alone, by
+`sampling_setup.last_samples`. LRCN, which the paper asks, writes free captions of things that are no classes; this one
+knows 21 words.
 
 About 6 minutes on one core after `sampling_table.py`, whose samples of single classes it shares. Writes
 `results/sampling_captions.json` and `.jpg`; the captioner is kept in $PREIMAGE_CACHE.
@@ -54,6 +56,7 @@ LENGTH = 8
 """Words of the longest caption, and its end."""
 WIDTH, EPOCHS, BATCH, RATE = 192, 6, 256, 2e-3
 EPSILONS, LAST = (1e-3, 1.0, 1e-17), 1e-10
+TUNED, TUNED_STEPS, CLEAR = (3e-6, 1.0, 0.01), 100, 15
 SELDOM = 0.02
 """The share of a class's photos that a background has at least, to be asked for."""
 
@@ -256,32 +259,26 @@ def main() -> None:
     captioner, quality = trained(encoder, photos, epochs, asked.seed, asked.device)
     print(quality, flush=True)
     asks = chosen()[:4] if asked.quick else chosen()
-    chains, steps, alone = (2, 10, 4) if asked.quick else (4, STEPS, 100)
+    chains, steps, noisy, alone = (2, 10, 10, 4) if asked.quick else (4, STEPS, TUNED_STEPS, 100)
     rows, cells = [], []
     for label, background in asks:
         said = caption(label, background)
         network, objective = condition(captioner, encoder, said)
-        made = pi.sample(
-            network,
-            objective,
-            prior=world.prior,
-            steps=steps,
-            chains=chains,
-            every=steps,
-            epsilons=EPSILONS,
-            last=LAST,
-            seed=asked.seed,
-            progress=False,
-        )
+        going = {"prior": world.prior, "chains": chains, "seed": asked.seed, "progress": False}
+        published = pi.sample(network, objective, steps=steps, every=steps, epsilons=EPSILONS, last=LAST, **going)
+        made = pi.sample(network, objective, steps=noisy, every=noisy, epsilons=TUNED, **going)
+        going |= {"start": made, "steps": CLEAR, "every": CLEAR, "epsilons": (0.0, 1.0, 0.0)}
+        made = pi.sample(network, objective, **going)
         plain = last_samples(world, "noiseless-joint", label, alone, steps=steps, seed=asked.seed)
         row = {
             "caption": said,
             "log p": digits(made.scores[-1].mean()),
             **kept(world.judge, made.images, label, background),
+            "published": kept(world.judge, published.images, label, background),
             "alone": kept(world.judge, plain, label, background),
         }
         rows.append(row)
-        shown = [(image, "") for image in made.images[:4]]
+        shown = [(image, "") for image in made.images[:4]] + [(image, "published") for image in published.images[:2]]
         cells.append((f"{LABELS[label]}\n{background}", shown + [(image, "class alone") for image in plain[:2]]))
         print(row, flush=True)
     pictures_in_rows(cells, results(asked) / "sampling_captions.jpg", inches=1.1)
@@ -292,7 +289,7 @@ def main() -> None:
         {
             **about(world, asked, began),
             "captioner": quality,
-            "epsilons": list(EPSILONS),
+            "epsilons": {"tuned": list(TUNED), "published": list(EPSILONS)},
             "claims": answers(CLAIMS, measured),
             "summary": measured,
             "captions": rows,
@@ -329,12 +326,15 @@ def summary(rows: Sequence[Found], quality: Found) -> dict[str, Found]:
     """Means over captions; and in how many the background is more, or less, frequent than under the class alone."""
     what = ("class", "brightness", "colour", "background")
     told = {name: digits(sum(row[name] for row in rows) / len(rows)) for name in what}
-    alone = {name: digits(sum(row["alone"][name] for row in rows) / len(rows)) for name in what}
+    beside = {
+        which: {name: digits(sum(row[which][name] for row in rows) / len(rows)) for name in what}
+        for which in ("published", "alone")
+    }
     more = sum(row["background"] > row["alone"]["background"] for row in rows)
     less = sum(row["background"] < row["alone"]["background"] for row in rows)
     return {
         "told": told,
-        "alone": alone,
+        **beside,
         "captions": {"more": more, "less": less, "of": len(rows)},
         "captioner": quality,
     }
@@ -354,7 +354,7 @@ def drawn_as_told(measured: dict[str, Found]) -> Answer:
         "class": quality,
         "more, less": [more, less],
         "p": digits(p),
-        **{w: measured[w] for w in ("told", "alone")},
+        **{w: measured[w] for w in ("told", "published", "alone")},
     }
     return quality >= 0.5 and p < 0.05, numbers
 

@@ -26,6 +26,7 @@ from figure import RESULTS
 from preimage.errors import RequestError
 from preimage.evaluation import judged, mixing
 from preimage.images import written_whole
+from preimage.jobs import finished, gpus_on
 from preimage.network import Place
 from preimage.sample import SAMPLERS, Sampler
 from registry import CACHE
@@ -175,39 +176,85 @@ def measured_chains(
     }
 
 
-def last_samples(
-    world: World,
-    sampler: str,
-    label: int,
-    count: int,
-    *,
-    steps: int = STEPS,
-    clear: int = 0,
-    seed: int = 0,
-    **options: Any,
-) -> Tensor:
-    """The last sample of each of `count` chains from noise (figures S21 and S22), [count, 3, 32, 32]; kept in
-    $PREIMAGE_CACHE, because several experiments look at the same. clear: steps that go on without noise or pull."""
-    prior = world.prior_for(sampler)
-    said = [repr(SAMPLERS[sampler]), label, count, steps, seed, sorted(options.items()), *([clear] if clear else [])]
-    encoder = prior.encoder.module if isinstance(prior.encoder, pi.Network) else None
-    modules = [prior.generator, encoder, prior.denoiser, world.condition.module]
-    key = hashlib.sha256(repr([said, *map(digest, modules)]).encode()).hexdigest()[:16]
-    path = SAMPLES / f"{sampler}-{label}-{key}.safetensors"
-    if path.exists():
-        return load_file(path)["images"]
-    parts = []
-    for first in range(0, count, AT_ONCE):
-        chains = min(AT_ONCE, count - first)
-        (one,) = walked(world, sampler, [label], steps=steps, every=steps, chains=chains, seed=seed + first, **options)
-        if clear:
-            going = {"chains": chains, "every": clear, "start": one, "epsilons": (0.0, 1.0, 0.0), "steps": clear}
-            one = pi.sample(world.condition, f"class:{label}", prior=prior, progress=False, **going)
-        parts.append(one.images)
+@dataclass(frozen=True)
+class Last:
+    """The last sample of each of `count` chains from noise, of one class (figures S21 and S22).
+
+    clear: steps that go on without noise or pull. options: of `preimage.sample`, in the order of their names.
+    """
+
+    sampler: str
+    label: int
+    count: int
+    steps: int
+    clear: int
+    seed: int
+    options: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(
+        cls,
+        sampler: str,
+        label: int,
+        count: int,
+        *,
+        steps: int = STEPS,
+        clear: int = 0,
+        seed: int = 0,
+        **options: Any,
+    ) -> Last:
+        """The same, with the sampler's options as keywords."""
+        return cls(sampler, label, count, steps, clear, seed, tuple(sorted(options.items())))
+
+    def path(self, world: World) -> Path:
+        """Where they are kept, by all that they follow from."""
+        prior = world.prior_for(self.sampler)
+        said = [repr(SAMPLERS[self.sampler]), self.label, self.count, self.steps, self.seed, list(self.options)]
+        said += [self.clear] if self.clear else []
+        encoder = prior.encoder.module if isinstance(prior.encoder, pi.Network) else None
+        modules = [prior.generator, encoder, prior.denoiser, world.condition.module]
+        key = hashlib.sha256(repr([said, *map(digest, modules)]).encode()).hexdigest()[:16]
+        return SAMPLES / f"{self.sampler}-{self.label}-{key}.safetensors"
+
+
+@dataclass
+class Walking:
+    """Walks chains, in whatever process."""
+
+    world: World
+
+    def __call__(self, asked: Last) -> Tensor:
+        """Samples [count, C, H, W] in [0, 1]."""
+        world, parts = self.world, []
+        options = {"steps": asked.steps, "every": asked.steps, **dict(asked.options)}
+        for first in range(0, asked.count, AT_ONCE):
+            chains = min(AT_ONCE, asked.count - first)
+            seed = asked.seed + first
+            (one,) = walked(world, asked.sampler, [asked.label], chains=chains, seed=seed, **options)
+            if asked.clear:
+                going = {"chains": chains, "every": asked.clear, "start": one, "steps": asked.clear}
+                going |= {"prior": world.prior_for(asked.sampler), "epsilons": (0.0, 1.0, 0.0), "progress": False}
+                one = pi.sample(world.condition, f"class:{asked.label}", **going)
+            parts.append(one.images)
+        return torch.cat(parts)
+
+
+def samples_of(world: World, asked: Sequence[Last], workers: int = 1, ray: str | None = None) -> list[Tensor]:
+    """Samples [count, C, H, W] in [0, 1] of each. They are kept in $PREIMAGE_CACHE as soon as they are made, because
+    several experiments look at the same. workers, ray: see `preimage.jobs.finished`."""
+    paths = {one: one.path(world) for one in asked}
+    missing = [one for one, path in paths.items() if not path.exists()]
     SAMPLES.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        save_file({"images": torch.cat(parts).contiguous()}, file)
-    return torch.cat(parts)
+    gpus = gpus_on(torch.device(world.device))
+    for one, images in finished(Walking(world), missing, workers, ray=ray, gpus=gpus) if missing else ():
+        with written_whole(paths[one]) as file:
+            save_file({"images": images.contiguous()}, file)
+    return [load_file(paths[one])["images"] for one in asked]
+
+
+def last_samples(world: World, sampler: str, label: int, count: int, **asked: Any) -> Tensor:
+    """The samples of one class, [count, 3, 32, 32]; asked: see `Last.of`."""
+    return samples_of(world, [Last.of(sampler, label, count, **asked)])[0]
 
 
 def digest(module: Any) -> str:

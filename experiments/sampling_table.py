@@ -6,10 +6,11 @@ S25 (P25), training images beside samples. What issue 8 has to reach is decided 
 
 A sample is the last of a chain of 200 steps from noise (figures S21, S22), none left out. Real images are test images.
 DGN-AM climbs on the same generator as the noiseless sampler. Samples are kept in $PREIMAGE_CACHE/samples, so a run that
-was stopped goes on. About 40 minutes on one free core (a step of a chain costs 3.8 ms there, G forward and backward,
-the condition likewise and E forward, for each of 100 chains in a batch; 3.0 without E, about 4.7 with noise along the
-way); --count 50 halves it. Writes `results/sampling_table.json`, `results/sampling_table.jpg` (S10),
-`results/sampling_sixty.jpg` (S25) and `results/sampling_classes.jpg` (S21, S22).
+was stopped goes on; --workers 2, or --ray ADDRESS, spreads the classes of a sampler. About 40 minutes on one free core
+(a step of a chain costs 3.8 ms there, G forward and backward, the condition likewise and E forward, for each of 100
+chains in a batch; 3.0 without E, about 4.7 with noise along the way); --count 50 halves it. Writes
+`results/sampling_table.json`, `results/sampling_table.jpg` (S10), `results/sampling_sixty.jpg` (S25) and
+`results/sampling_classes.jpg` (S21, S22).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from cifar10 import LABELS, pictures
 from figure import pictures_in_rows
+from job_arguments import add_job_arguments, check_job_arguments
 from preimage.errors import RequestError
 from preimage.evaluation import SampleTable, sample_table
 from sampling_claims import ALIKE, Answer, Claim, Found, answers, of
-from sampling_setup import STEPS, World, about, arguments, last_samples, opened, photos_of, results, write_results
+from sampling_setup import STEPS, Last, World, about, arguments, opened, photos_of, results, samples_of, write_results
 
 TUNED = "noiseless-joint, tuned"
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,11 +49,13 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--count", type=int, default=100, help="samples of each class")
     parser.add_argument("--of", type=int, default=1, help="the class of figure S10")
+    add_job_arguments(parser)
     asked = parser.parse_args()
+    check_job_arguments(parser, asked)
     began = time.process_time()
     world = opened(asked)
     count, steps = (8, 20) if asked.quick else (asked.count, STEPS)
-    table, sets, failed = measured(world, count, steps, asked.seed)
+    table, sets, failed = measured(world, count, steps, asked.seed, asked.workers, asked.ray)
     print(table, flush=True)
     rows = {row["name"]: row for row in table.as_dict()["rows"]}
     said = about(world, asked, began)
@@ -71,7 +75,7 @@ def main() -> None:
 
 
 def measured(
-    world: World, count: int, steps: int, seed: int
+    world: World, count: int, steps: int, seed: int, workers: int = 1, ray: str | None = None
 ) -> tuple[SampleTable, dict[str, tuple[Tensor, Tensor]], dict[str, str]]:
     """Table S3's analogue, the images that it is made of, and why samplers are missing from it."""
     classes = range(len(LABELS))
@@ -80,8 +84,8 @@ def measured(
     failed = {}
     for name, (sampler, options) in SETTINGS.items():
         try:
-            asked = {**options, "steps": min(steps, options.get("steps", steps))}
-            made = [last_samples(world, sampler, i, count, seed=seed, **asked) for i in classes]
+            asked = {**options, "steps": min(steps, options.get("steps", steps)), "seed": seed}
+            made = samples_of(world, [Last.of(sampler, i, count, **asked) for i in classes], workers, ray)
         except RequestError as error:
             failed[name] = str(error)
             continue

@@ -115,6 +115,7 @@ def other_conditions() -> dict[str, Any]:
 def told() -> dict[str, Any]:
     return {
         "told": {"class": 0.7, "background": 0.6},
+        "published": {"class": 0.4, "background": 0.5},
         "alone": {"class": 0.72, "background": 0.2},
         "captions": {"more": 15, "less": 3, "of": 20},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -88,11 +89,9 @@ def maximize(
     if weight_decay is not None:
         settings = with_weight_decay(settings, weight_decay)
     members = resolve(objectives, network)
-    (height, width), seen = picture_and_window(network, settings, members, size, window)
-    check_size(network, members, seen)
-    settings = settings.windowed(*seen)
-    scored = (height, width) if takes(network, members, (height, width)) else seen
-    parametrization = settings.parametrization(network.channels, height, width, _colours(colours, network.channels))
+    ready = prepared(network, members, settings, size=size, window=window, colours=colours)
+    settings, parametrization, scored = ready.recipe, ready.parametrization, ready.scored
+    height, width = ready.size
     generators = _generators(members, seed)
     starts = [parametrization.start(generator) for generator in generators]
     if start is not None:
@@ -103,7 +102,7 @@ def maximize(
     if optimizer == "auto":
         with tqdm(disable=hidden, unit="step", leave=False, desc="step sizes") as bar:
             searches = _searches(
-                network, members, parametrization, starts, settings, scored, seed, batch_size, bar.update
+                network, members, parametrization, starts, settings, scored, ready.views(seed), batch_size, bar.update
             )
     batches = _batches(members, batch_size)
     climbs: list[tuple[list[int], Climb]] = []
@@ -114,7 +113,7 @@ def maximize(
             if searches:
                 factors = tuple(searches[members[i]].factor for i in indices)
                 stages = tuple(scaled(stage, factors) for stage in stages)
-            views = torch.Generator().manual_seed(seed + _VIEWS)
+            views = torch.Generator().manual_seed(ready.views(seed))
             reached = climb(
                 network,
                 asked,
@@ -144,10 +143,51 @@ def maximize(
             str(start) if isinstance(start, (str, Path)) else hashlib.sha256(image.numpy().tobytes()).hexdigest()
         )
     if settings.has_window:
-        said |= {"window": list(seen), "scored_at": list(scored)}
+        said |= {"window": list(ready.seen), "scored_at": list(scored)}
     if searches:
         said["step_sizes"] = [search.as_dict() for search in searches.values()]
     return _gathered(network, members, climbs, said, scored, settings)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What follows from the objectives and the recipe before anything is optimised.
+
+    recipe: with the window that it moves over the picture. size: (height, width) of the pictures. seen: of what the
+    network sees at once. scored: at which finished pictures are asked.
+    """
+
+    recipe: Recipe
+    parametrization: Parametrization
+    size: tuple[int, int]
+    seen: tuple[int, int]
+    scored: tuple[int, int]
+
+    def starts(self, members: Sequence[Objective], seed: int) -> list[Tensor]:
+        """The noise that each objective's picture begins with."""
+        return [self.parametrization.start(generator) for generator in _generators(members, seed)]
+
+    def views(self, seed: int) -> int:
+        """The seed of the views."""
+        return seed + _VIEWS
+
+
+def prepared(
+    network: Network,
+    members: Sequence[Objective],
+    recipe: Recipe,
+    *,
+    size: int | tuple[int, int] | Literal["receptive-field"] | None = None,
+    window: int | tuple[int, int] | None = None,
+    colours: str | Path | Tensor | None = None,
+) -> Prepared:
+    """All of it as in `maximize`; raises `RequestError` for sizes at which the network cannot be asked."""
+    (height, width), seen = picture_and_window(network, recipe, members, size, window)
+    check_size(network, members, seen)
+    settings = recipe.windowed(*seen)
+    scored = (height, width) if takes(network, members, (height, width)) else seen
+    parametrization = settings.parametrization(network.channels, height, width, _colours(colours, network.channels))
+    return Prepared(settings, parametrization, (height, width), seen, scored)
 
 
 def _searches(
@@ -157,7 +197,7 @@ def _searches(
     starts: Sequence[Tensor],
     settings: Recipe,
     scored: tuple[int, int],
-    seed: int,
+    views: int,
     batch_size: int,
     on_step: Callable[[], object],
 ) -> dict[Objective, Search]:
@@ -172,7 +212,7 @@ def _searches(
                 begin.to(network.device),
                 settings.stages,
                 scored,
-                seed + _VIEWS,
+                views,
                 batch_size=batch_size,
                 on_step=on_step,
             )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from preimage.atlas.plan import taps_of
 from preimage.errors import WriteError
 from preimage.images import as_image, centre_crop
 from preimage.jobs import JobFolder
+from preimage.optimization import Adam, scaled
+from preimage.recipes import find_recipe
 from small_photos import damage, photo
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -106,26 +109,33 @@ def test_low_units_are_as_large_as_what_they_see(net: pi.Network, out: Path) -> 
     assert np.array_equal(low.images[0], (again.images[0] * 255).round().byte().numpy())
 
 
-def test_a_tap_has_the_step_size_of_its_first_unit(net: pi.Network, out: Path) -> None:
-    small(net, out, at=["7"], tune=True, steps=20)
-    found = pi.maximize(net, "7:0", optimizer="auto", steps=20, size=16, batch_size=2, progress=False)
-    search = found.settings["step_sizes"][0]
+def test_a_tap_has_one_step_size_by_three_of_its_units(net: pi.Network, out: Path) -> None:
+    recipe = find_recipe(None).with_optimizer(Adam(0.002)).stretched(20)
+    small(net, out, at=["7"], tune=True, steps=20, recipe=recipe)
     tuned = tunings(out)["7"]
-    assert (tuned["unit"], tuned["factor"], tuned["tried"]) == ("7:0", search["factor"], search["tried"])
-    assert {batch.settings["factor"] for batch in units_of(out)} == {search["factor"]}
+    assert tuned["units"] == ["7:0", "7:1", "7:2"] == [unit for unit, _ in tuned["tried"]]
+    assert tuned["cost"] > 3 and tuned["says"].startswith(f"{tuned['factor']:g} times the recipe's step size")
+    assert tuned["factor"] > 4, "else this test says little: more are tried where the largest is the best"
+    assert {batch.settings["factor"] for batch in units_of(out)} == {tuned["factor"]}
+    stages = tuple(scaled(stage, (tuned["factor"],) * 2) for stage in recipe.stages)
+    made = pi.maximize(net, ["7:0", "7:1"], recipe=replace(recipe, stages=stages), size=16, progress=False)
     first = next(units_of(out))
-    assert search["factor"] != 1, "else this test says nothing"
-    assert first.units[0]["score"] == pytest.approx(float(found.scores[0]), rel=1e-4)
+    assert [one["score"] for one in first.units] == pytest.approx(made.scores.tolist(), rel=1e-4)
+    # What was tried is what `optimizer="auto"` tries.
+    search = pi.maximize(net, "7:1", recipe=recipe, optimizer="auto", size=16, batch_size=2, progress=False)
+    alone, here = search.settings["step_sizes"][0]["tried"], tuned["tried"][1][1]
+    whole = [{factor: a for factor, a, _, ended in tried if ended == "last step"} for tried in (alone, here)]
+    both = whole[0].keys() & whole[1].keys()
+    assert both and all(whole[0][factor] == pytest.approx(whole[1][factor], rel=1e-4) for factor in both)
 
 
-def test_a_step_size_that_cannot_be_found_is_said(net: pi.Network, out: Path) -> None:
-    """A search over one step finds nothing for a unit on which no picture has any influence."""
+def test_a_tap_that_no_picture_moves_has_the_recipes_step_size(net: pi.Network, out: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 1))
     with torch.no_grad():
         module[0].bias.fill_(-100)
     made = small(pi.Network(module, input_size=16), out, at="2", tune=True)
     ((tap, says),) = made.notes
-    assert tap == "2" and "no best one was found" in says and "no influence" in says
+    assert tap == "2" and "no influence" in says
     assert tunings(out)["2"]["factor"] == 1 and made.made == 2 and not made.failures
 
 

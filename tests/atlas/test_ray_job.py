@@ -9,27 +9,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from preimage import RequestError
 from preimage.atlas import verify
 from preimage.jobs import finished
+from ray_cluster import cluster, losing_a_node, ray
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_atlas import parts, small
 
-try:
-    import ray
-    from ray.cluster_utils import Cluster
-except ModuleNotFoundError:
-    if os.environ.get("CI"):
-        raise
-    pytest.skip("ray is not installed (pip install 'preimage[ray]')", allow_module_level=True)
-
+__all__ = ["cluster"]
 
 pytestmark = pytest.mark.cluster
 # What is defined here is sent as it is: the workers do not find the tests.
@@ -46,16 +40,11 @@ class Slow:
         return unit * unit, ray.get_runtime_context().get_node_id()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head that does nothing, and a node that works; others come and go."""
-    # Where others use the cores too, a node needs longer to begin than Ray expects.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+class Where:
+    """Tells in which folder, and with how many threads, it is at work."""
+
+    def __call__(self, unit: int) -> tuple[str, int]:
+        return os.getcwd(), torch.get_num_threads()
 
 
 def test_a_unit_whose_node_is_killed_is_done_elsewhere(cluster: Any) -> None:
@@ -71,6 +60,19 @@ def test_a_unit_whose_node_is_killed_is_done_elsewhere(cluster: Any) -> None:
     assert Counter(unit for unit, _, _ in found) == Counter(range(24))
     assert all(square == unit * unit for unit, square, _ in found)
     assert not ray.is_initialized(), "the connection is closed"
+
+
+def test_a_unit_has_as_many_threads_as_cpus_and_is_done_in_the_callers_folder(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the machine was set up for, so that results are the same and relative paths are the caller's."""
+    monkeypatch.chdir(tmp_path)
+    assert list(finished(Where(), [1, 2], ray=cluster.address)) == [(unit, (str(tmp_path), 1)) for unit in (1, 2)]
+
+
+def test_workers_and_a_cluster_together_are_refused(cluster: Any) -> None:
+    with pytest.raises(RequestError, match="either workers= processes here, or ray= a cluster"):
+        list(finished(Slow(), [1], 2, ray=cluster.address))
 
 
 def test_an_error_of_the_work_is_the_callers(cluster: Any) -> None:
@@ -96,19 +98,9 @@ def test_another_version_on_the_workers_is_said(cluster: Any, monkeypatch: pytes
 def test_an_atlas_of_which_a_node_is_killed_is_the_same(cluster: Any, tiny: str, tmp_path: Path) -> None:
     """Byte by byte that of one process, threads being the same."""
     small(f"{tiny}:net", tmp_path / "alone", batch_size=1)
-    doomed = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
     folder = tmp_path / "ray/parts"
-
-    def kill() -> None:
-        while len(list(folder.glob("units-*"))) < 3:
-            time.sleep(0.02)
-        cluster.remove_node(doomed, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    made = small(f"{tiny}:net", tmp_path / "ray", batch_size=1, ray=cluster.address)
-    killer.join()
+    with losing_a_node(cluster, lambda _: len(list(folder.glob("units-*"))) >= 3):
+        made = small(f"{tiny}:net", tmp_path / "ray", batch_size=1, ray=cluster.address)
     assert (made.state, made.made) == ("finished", 12)
     assert verify(tmp_path / "ray").whole
     assert parts(tmp_path / "ray") == parts(tmp_path / "alone")

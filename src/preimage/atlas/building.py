@@ -20,9 +20,10 @@ from preimage.atlas.plan import BATCH, MEMORY, TapPlan, bytes_on_disk, planned
 from preimage.atlas.reading import VERB, read_document, read_part
 from preimage.atlas.status import Atlas, Progress, photo_files, status_in
 from preimage.errors import RequestError
-from preimage.evaluation.planning import weights_of
-from preimage.jobs import JobFolder, finished
-from preimage.network import Network, load
+from preimage.jobs import JobFolder, check_workers, finished, gpus_on
+from preimage.network import Network
+from preimage.network.lazy import LazyNetwork
+from preimage.network.weight_digest import weights_of
 from preimage.recipes import Recipe, find_recipe
 
 EXAMPLES = 9
@@ -63,7 +64,8 @@ def atlas(
     recipe, steps, seed: as in `maximize`. Units whose receptive field is smaller than the network's input are made on
         a canvas of that field, as the unit at the centre of the map; others at the input's size, by the mean of their
         channel; those of the last layer by the logit of their class. size: another one, for all, and by the mean.
-    tune: find the step size that leads highest, once per tap, on its first unit (paper 0, SPEC A8), for all its units.
+    tune: find the step size that leads highest, once per tap, by three of its units (paper 0, SPEC A8); see
+        `preimage.atlas.tuning`.
     photos: a folder; of each unit the `examples` photos that it answers most strongly are shown.
     audit: tell of each picture what it is the answer to (paper 1); exact for recipes that smooth kinks (`plain`).
     memory: bytes that a batch may take; batch_size: units in it, at most; units: so many of each tap, the first ones.
@@ -89,20 +91,19 @@ def atlas(
         )
     if workers < 1 or (threads is not None and threads < 1):
         raise RequestError(f"workers and threads are at least 1, not {workers} and {threads}")
-    if ray is not None and workers > 1:
-        raise RequestError("either workers= processes here, or ray= a cluster, which has as many as it has room for")
+    check_workers(workers, ray)
     method = find_recipe(recipe)
     method.stretched(steps)
     shown = None if photos is None else Photos.found(photos)
-    opened = load(network, device=device) if isinstance(network, str) else network
+    lazy = LazyNetwork(network, device)
+    opened = lazy.opened()
     taps = planned(opened, at, method, size=size, memory=memory, batch_size=batch_size, units=units)
     folder = JobFolder(out)
     settings = _settings(opened, network, taps, method, steps, seed, audit, tune, shown, examples)
     settings["threads"] = _threads(folder, threads, workers, ray)
     work = Work(
-        network if isinstance(network, str) and (workers > 1 or ray is not None) else opened,
-        taps, method, steps, seed, audit, tune, settings["embedding"], shown, examples, settings["threads"], device,
-    )  # fmt: skip
+        lazy, taps, method, steps, seed, audit, tune, settings["embedding"], shown, examples, settings["threads"]
+    )
     job = _Job(folder, work, workers, ray, progress)
     job.check_space(opened, say)
     with folder.opened(settings, may_change=("model", "photos_folder")):
@@ -227,9 +228,8 @@ class _Job:
                 if not left:
                     return
                 bar.set_description(what)
-                found = finished(
-                    work, left, self._workers, ray=self._ray, cpus=work.threads, gpus=_gpus(work.device, self._ray)
-                )
+                gpus = gpus_on(work.network.opened().device)
+                found = finished(work, left, self._workers, ray=self._ray, cpus=work.threads, gpus=gpus)
                 for task, content in found:
                     self._folder.write_file(task.file, content)
                     progress.made(task.units)
@@ -274,10 +274,6 @@ class _Job:
                 rows = chosen.rows(range(first, first + len(batch.channels)))
                 tasks.append(Show(place, batch, rows))
         return tasks
-
-
-def _gpus(device: str | None, ray: str | None) -> float:
-    return 1 if ray is not None and device is not None and device.startswith("cuda") else 0
 
 
 def _size(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from preimage.atlas.incoming import contributions, preceding, strongest
 from preimage.atlas.parts import Array, packed, sealed
 from preimage.atlas.plan import BatchPlan, TapPlan
 from preimage.atlas.reading import Unit
+from preimage.atlas.tuning import moving, tuned
 from preimage.errors import RequestError
 from preimage.maximize import maximize
-from preimage.network import Network, Place, load
+from preimage.network import Network, Place
+from preimage.network.lazy import LazyNetwork
 from preimage.optimization import scaled
 from preimage.recipes import Recipe
 from preimage.result import Result, number
@@ -88,11 +90,11 @@ Task = Tune | Look | Make | Show
 class Work:
     """All that a task needs, so that any process can do any of them.
 
-    network: opened, or a string for `preimage.load`. embedding: the tap of embeddings. threads: that a task computes
-    with, in whatever process; on it depend the last bits of what is computed.
+    embedding: the tap of embeddings. threads: that a task computes with, in whatever process; on it depend the last
+    bits of what is computed.
     """
 
-    network: Network | str
+    network: LazyNetwork
     taps: Sequence[TapPlan]
     recipe: Recipe
     steps: int | None
@@ -103,17 +105,6 @@ class Work:
     photos: Photos | None
     examples: int
     threads: int
-    device: str | None = None
-    _opened: Network | None = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}
-
-    def opened(self) -> Network:
-        """The network, in this process."""
-        if self._opened is None:
-            self._opened = load(self.network, device=self.device) if isinstance(self.network, str) else self.network
-        return self._opened
 
     def __call__(self, task: Task) -> bytes:
         """The content of the task's file. Raises `KeyboardInterrupt` where Ctrl-C ended it."""
@@ -124,11 +115,11 @@ class Work:
                 return sealed(self._tuned(self.taps[task.place]))
             if isinstance(task, Look):
                 assert self.photos is not None
-                return packed(*strongest_of(self.opened(), self.taps, self.photos, task.chunk, self.examples))
+                return packed(*strongest_of(self.network.opened(), self.taps, self.photos, task.chunk, self.examples))
             if isinstance(task, Show):
                 assert self.photos is not None
                 tap = self.taps[task.place]
-                crops, examples = shown(self.opened(), tap, self.photos, task.chosen)
+                crops, examples = shown(self.network.opened(), tap, self.photos, task.chosen)
                 return packed({"crops": crops}, {"tap": tap.tap, "examples": examples})
             return self._made(self.taps[task.place], task)
         finally:
@@ -144,32 +135,29 @@ class Work:
         return {"recipe": recipe, "seed": self.seed, "batch_size": max(count, tap.batch), "progress": False, **sizes}
 
     def _tuned(self, tap: TapPlan) -> dict[str, Any]:
-        """The step size of a tap, found on its first unit that the picture has any influence on (paper 0, SPEC A8)."""
-        network = self.opened()
+        """The step size of a tap, see `preimage.atlas.tuning`, and what its units are made from."""
+        network = self.network.opened()
         members = [tap.objective(index).bind(network) for index in range(tap.channels[0], tap.channels[1] + 1)[:8]]
         noise = torch.rand(network.channels, *tap.seen, generator=torch.Generator().manual_seed(self.seed))
-        before = preceding(network, tap.tap, members[:4], noise)
-        out: dict[str, Any] = {"tap": tap.tap, "factor": 1.0, "unit": None, "tried": [], "cost": 0.0}
+        out: dict[str, Any] = {"tap": tap.tap, "factor": 1.0, "units": [], "tried": [], "cost": 0.0}
+        out["incoming"] = preceding(network, tap.tap, members[:4], noise)
         if not self.tune:
-            return out | {"says": "the recipe's own step size, as it was asked for", "incoming": before}
-        first = next((i for i, one in enumerate(members) if _moves(network, one, noise)), 0)
-        asked = self._asked(tap, 1.0, 1)
-        out["unit"] = tap.written(tap.channels[0] + first)
+            return out | {"says": "the recipe's own step size, as it was asked for"}
+        some = moving(network, members, noise)
+        if not some:
+            none = "the picture has no influence on any of the first units that were tried"
+            return out | {"units": [tap.written(tap.channels[0])], "says": f"the recipe's own step size: {none}"}
+        out["units"] = [tap.written(tap.channels[0] + i) for i in some]
         try:
-            found = maximize(network, members[first], steps=self.steps, optimizer="auto", **asked)
+            found = tuned(network, tap, [members[i] for i in some], self.recipe, self.steps, self.seed)
         except RequestError as error:
-            return out | {
-                "says": f"the recipe's own step size, because no best one was found: {error}",
-                "incoming": before,
-            }
-        if found.interrupted:
-            raise KeyboardInterrupt
-        search = found.settings["step_sizes"][0]
-        kept = {name: search[name] for name in ("factor", "tried", "cost", "says")}
-        return out | kept | {"incoming": before}
+            return out | {"says": f"the recipe's own step size, because no best one was found: {error}"}
+        kept = [[written, one.as_dict()["tried"]] for written, one in zip(out["units"], found.searches, strict=True)]
+        cost = round(sum(one.cost for one in found.searches), 2)
+        return out | {"factor": found.factor, "says": found.says, "tried": kept, "cost": cost}
 
     def _made(self, tap: TapPlan, task: Make) -> bytes:
-        network = self.opened()
+        network = self.network.opened()
         channels = list(task.batch.channels)
         found: dict[int, _Unit] = {}
         with network.held():
@@ -191,7 +179,7 @@ class Work:
 
     def _climbed(self, tap: TapPlan, task: Make, channels: list[int], found: dict[int, _Unit]) -> None:
         """Make these units; where they cannot be made together, each half alone, until it is known which it is."""
-        network = self.opened()
+        network = self.network.opened()
         members = [tap.objective(index).bind(network) for index in channels]
         try:
             result = maximize(network, members, steps=self.steps, **self._asked(tap, task.factor, len(channels)))
@@ -250,15 +238,6 @@ def _failed(tap: TapPlan, channel: int, why: str) -> Unit:
         "incoming": [],
         "audit": None,
     }
-
-
-def _moves(network: Network, objective: Any, image: Tensor) -> bool:
-    """Whether an image has any influence on what is asked."""
-    image = image[None].to(network.device).requires_grad_(True)
-    with torch.enable_grad():
-        score = objective.score(network.run(image, objective.places()))
-        (gradient,) = torch.autograd.grad(score.sum(), image)
-    return bool(gradient.isfinite().all() and gradient.abs().sum() > 0)
 
 
 def _thinned(trace: Tensor) -> list[float | None]:

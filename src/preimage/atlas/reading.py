@@ -158,8 +158,9 @@ def _content(storage: Storage, name: str) -> bytes:
 
 
 def tunings(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """By tap, how its step size was found: {"factor", "says", "tried": [[factor, score, steps, how it ended]...],
-    "incoming": the tap that its units are made from, or None}. Taps that are not begun are left out."""
+    """By tap, how its step size was found: {"factor", "says", "tried": [[unit, [[factor, score, steps, how it
+    ended]...]]...], "incoming": the tap that its units are made from, or None}. Taps that are not begun are left out.
+    """
     storage = open_storage(folder)
     names = storage.names(PARTS)
     return {

@@ -114,7 +114,7 @@ def status_in(storage: Storage, settings: dict[str, Any]) -> Atlas:
         units += tap.count
         if tap.tune_file in names:
             found = read_document(storage, tap.tune_file)
-            if found["unit"] is not None and not found["tried"]:
+            if found["units"] and not found["tried"]:
                 out.notes.append((tap.tap, found["says"]))
         for batch in tap.batches:
             complete &= batch.file in names and (not photos or batch.examples_file in names)

@@ -27,19 +27,19 @@ from preimage.evaluation.planning import (
     check_data,
     check_target,
     check_top,
-    fingerprint,
     kind_of,
     named_measures,
     named_methods,
-    weights_of,
 )
 from preimage.evaluation.rows import Block, Case, Rows, constant_columns
 from preimage.evaluation.summary import Summary, summarised
 from preimage.evaluation.view import Fit
 from preimage.evaluation.work import Unit, Work
 from preimage.explain.method import Method
-from preimage.jobs import JobFolder, finished
-from preimage.network import Network, load
+from preimage.jobs import JobFolder, check_workers, fingerprint, finished, gpus_on
+from preimage.network import Network
+from preimage.network.lazy import LazyNetwork
+from preimage.network.weight_digest import weights_of
 from preimage.result import file_stem
 
 BATCH = 8
@@ -61,6 +61,7 @@ def evaluate(
     skip_faulty: bool = False,
     seed: int = 0,
     workers: int = 1,
+    ray: str | None = None,
     batch_size: int = BATCH,
     device: str | None = None,
     table: TableFormat = "csv",
@@ -85,11 +86,17 @@ def evaluate(
     limit: so many photos, drawn by `seed` evenly over the classes. skip_faulty: leave photos out that have a fault,
         instead of refusing the data set.
     retry_failed: do units again in which something failed: photos that were repaired since, say.
-    workers: processes. table: the format of `results.csv` or `results.parquet` in `out`.
+    workers: processes. ray: the address of a Ray cluster that does the work instead (extra `preimage[ray]`), a batch on
+        one CPU with one thread (and a GPU, where the network is on one); its machines see the photos by the same paths.
+    table: the format of `results.csv` or `results.parquet` in `out`.
 
     Raises `RequestError` for what cannot be done as asked, before anything is explained: faults of the data set (all
-    together, listed in `out`), measures that need more than it holds, the folder of another job.
+    together, listed in `out`), measures that need more than it holds, the folder of another job, a cluster that does
+    not answer.
     """
+    check_workers(workers, ray)
+    if isinstance(out, str) and "://" in out:
+        raise RequestError(f"evaluate writes to a folder of this machine, or one that is mounted here, not to '{out}'")
     if batch_size < 1 or (limit is not None and limit < 1):
         raise RequestError(f"batch_size and limit are at least 1, not {batch_size} and {limit}")
     if not 0 <= seed < 2**62:
@@ -106,7 +113,8 @@ def evaluate(
     check_target(target, chosen)
     if fit not in ("squash", "crop"):
         raise RequestError(f"photos are brought to the network's size by squash or crop, not '{fit}'")
-    opened = load(network, device=device) if isinstance(network, str) else network
+    lazy = LazyNetwork(network, device)
+    opened = lazy.opened()
     check_top(opened, target)
     found = open_data(data) if isinstance(data, str) else data
     check_data(found, chosen, skip_faulty=skip_faulty, out=out)
@@ -135,15 +143,12 @@ def evaluate(
     by_kind: dict[str, dict[str, Measure]] = {kind: {} for kind in pictures}
     for name, measure in chosen.items():
         by_kind[kind_of(measure)][name] = measure
-    work = Work(
-        network if isinstance(network, str) and workers > 1 else opened,
-        pictures, by_name, by_kind, sides, fit, target, seed, device,
-    )  # fmt: skip
+    work = Work(lazy, pictures, by_name, by_kind, sides, fit, target, seed, on_cluster=ray is not None)
     units = _units(work, batch_size)
     with ExitStack() as stack:
         folder = JobFolder(out if out is not None else stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(folder.opened(settings, may_change=("methods",)))
-        interrupted = _run(folder, work, units, workers, progress, retry_failed)
+        interrupted = _run(folder, work, units, workers, ray, progress, retry_failed)
         made = _together(folder, work, units, settings, interrupted)
         if out is not None:
             for other in get_args(TableFormat):
@@ -192,7 +197,13 @@ def _key(name: str, method: Method) -> str:
 
 
 def _run(
-    folder: JobFolder, work: Work, units: Mapping[str, Unit], workers: int, progress: bool | None, retry_failed: bool
+    folder: JobFolder,
+    work: Work,
+    units: Mapping[str, Unit],
+    workers: int,
+    ray: str | None,
+    progress: bool | None,
+    retry_failed: bool,
 ) -> bool:
     """Do what is not done yet; returns whether Ctrl-C ended it."""
     names = {unit: name for name, unit in units.items()}
@@ -207,7 +218,8 @@ def _run(
         total=total, initial=before, disable=None if progress is None else not progress, unit="map", leave=False
     ) as bar:
         try:
-            for unit, found in finished(work, left, workers):
+            gpus = gpus_on(work.network.opened().device)
+            for unit, found in finished(work, left, workers, ray=ray, gpus=gpus):
                 folder.write(names[unit], found)
                 bar.update(unit.last - unit.first)
         except KeyboardInterrupt:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,21 +169,6 @@ def arranged(asked: Sequence[Asked], measures: Mapping[str, Measure], seed: int)
 def kind_of(measure: Measure) -> str:
     """The kind of pictures that a measure is for."""
     return PHOTOS if type(measure).arrange is Measure.arrange else measure.name
-
-
-def fingerprint(document: Any) -> str:
-    """The same for the same settings, in 16 hexadecimal digits."""
-    text = document if isinstance(document, str) else json.dumps(document, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def weights_of(network: Network) -> str:
-    """What tells a network's weights from others'."""
-    digest = hashlib.sha256()
-    for name, tensor in network.module.state_dict().items():
-        digest.update(f"{name} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def explained_as(one: Asked, target: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from preimage.evaluation.view import Fit
 from preimage.explain import Explanation, explain
 from preimage.explain.method import Method
 from preimage.explain.targets import targets_of_each
-from preimage.network import Network, load
+from preimage.network import Network
+from preimage.network.lazy import LazyNetwork
 from preimage.objectives import Objective, label
 
 
@@ -37,12 +39,13 @@ class Unit:
 class Work:
     """All that a unit needs, so that any process can do any of them.
 
-    network: opened, or a string for `preimage.load`. pictures: by kind, what is asked. methods: by the name under which
-        they are listed. measures: of each kind of pictures, by name. target: "label" or "first": the asked class is
-        explained; or "top:K", see `preimage.explain`. The rest: see `preimage.evaluate`.
+    pictures: by kind, what is asked. methods: by the name under which they are listed. measures: of each kind of
+        pictures, by name. target: "label" or "first": the asked class is explained; or "top:K", see `preimage.explain`.
+        on_cluster: whether photos that are not there end it, because a machine that does not see them would else record
+        all of them as failures. The rest: see `preimage.evaluate`.
     """
 
-    network: Network | str
+    network: LazyNetwork
     pictures: Mapping[str, Sequence[Asked]]
     methods: Mapping[str, Method]
     measures: Mapping[str, Mapping[str, Measure]]
@@ -50,25 +53,18 @@ class Work:
     fit: Fit
     target: str
     seed: int
-    device: str | None = None
-    _opened: Network | None = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}
-
-    def opened(self) -> Network:
-        """The network, in this process."""
-        if self._opened is None:
-            self._opened = load(self.network, device=self.device) if isinstance(self.network, str) else self.network
-        return self._opened
+    on_cluster: bool = False
 
     def __call__(self, unit: Unit) -> list[dict[str, Any]]:
         """Of each picture "index", "failed" (why, or None), "probability", "notes"; by measure "found", "unmeasured".
 
-        Whatever cannot be read, explained or measured is said and leaves the rest alone.
+        Whatever cannot be read, explained or measured is said and leaves the rest alone. Raises `RequestError` on a
+        cluster, for photos that are not there.
         """
-        network, method = self.opened(), self.methods[unit.method]
+        network, method = self.network.opened(), self.methods[unit.method]
         asked = self.pictures[unit.pictures][unit.first : unit.last]
+        if self.on_cluster:
+            _check_there(asked)
         out: list[dict[str, Any]] = [{"index": unit.first + i, "failed": None} for i in range(len(asked))]
         shown: dict[int, Tensor] = {}
         for i, one in enumerate(asked):
@@ -167,6 +163,15 @@ class Work:
             one.of,
             int.from_bytes(hashlib.sha256(f"{self.seed} {which}".encode()).digest()[:4], "big"),
         )
+
+
+def _check_there(asked: Sequence[Asked]) -> None:
+    for path in (example.path for one in asked for example in one.examples):
+        if not path.is_file():
+            raise RequestError(
+                f"the photo '{path}' is not there any more, or not on the machine of the cluster that looks at it "
+                f"({socket.gethostname()})"
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,11 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
+
+import torch
 
 from preimage.errors import RequestError
 from preimage.extras import from_extra
@@ -32,6 +35,16 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS_FRAME
 
 _kept: dict[str, Work] = {}
 """In a worker: what it was sent, by the run that it belongs to; it may keep what it has opened."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a worker is told of the run that a unit belongs to. folder: in which the driver is at work."""
+
+    token: str
+    versions: Mapping[str, str]
+    threads: int
+    folder: str
 
 
 @contextmanager
@@ -66,19 +79,22 @@ def finished_on_ray(
     """Each unit with what `work` found, as they are finished, by tasks that take so many CPUs and GPUs each.
 
     A unit whose worker dies, or the whole machine, is begun again elsewhere, up to five times. Machines that join the
-    cluster meanwhile are used. What `work` raises is raised here.
+    cluster meanwhile are used. What `work` raises is raised here. PyTorch computes with as many threads as a unit takes
+    CPUs, and paths that are relative mean there what they mean here, where there is such a folder.
 
     Raises `RequestError` as `connected` does, where no machine of the cluster has that many CPUs and GPUs, where `work`
     cannot be sent, and for a unit whose workers die again and again.
     """
     with connected(address) as ray:
         _check_room(ray, address, cpus, gpus)
-        token, here = os.urandom(8).hex(), versions()
+        run = _Run(os.urandom(8).hex(), versions(), max(1, int(cpus)), os.getcwd())
         try:
             shared = ray.put(work)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
+            # (Ray says much more, over many lines, than what it came upon.)
+            why = _short(error.__cause__ or error)
             raise RequestError(
-                f"this cannot be sent to another machine ({error}); name the network as a string"
+                f"this cannot be sent to another machine ({why}); name the network as a string"
             ) from error
         do = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_do)
         left, running = iter(units), dict[Any, Unit]()
@@ -92,7 +108,7 @@ def finished_on_ray(
                     except StopIteration:
                         break
                     # (in a list, so that it is fetched by the workers that do not have it yet)
-                    running[do.remote(token, [shared], here, unit)] = unit
+                    running[do.remote(run, [shared], unit)] = unit
                 if not running:
                     return
                 done, _ = ray.wait(list(running), num_returns=1, timeout=10)
@@ -110,16 +126,19 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def _do(token: str, shared: Sequence[Any], expected: Mapping[str, str], unit: Any) -> Any:
+def _do(run: _Run, shared: Sequence[Any], unit: Any) -> Any:
     """In a worker."""
-    if token not in _kept:
+    if run.token not in _kept:
         ray = from_extra("ray", "ray")
-        differs = _difference(expected, versions())
+        differs = _difference(run.versions, versions())
         if differs:  # of a machine that joined after the others were asked
             raise RequestError(f"the machine {socket.gethostname()} {differs}")
+        torch.set_num_threads(run.threads)
+        with suppress(OSError):
+            os.chdir(run.folder)
         _kept.clear()
-        _kept[token] = ray.get(shared[0])
-    return _kept[token](unit)
+        _kept[run.token] = ray.get(shared[0])
+    return _kept[run.token](unit)
 
 
 def _result(ray: Any, reference: Any) -> Any:
@@ -133,6 +152,12 @@ def _result(ray: Any, reference: Any) -> Any:
             f"a worker died {RETRIES + 1} times over the same unit (is memory short?): {_short(error)}; what is "
             "finished is kept, and the same call goes on from there"
         ) from error
+
+
+def check_address(address: str) -> None:
+    """Raises `RequestError` where ray is not installed, and for an address that does not answer within seconds."""
+    if not from_extra("ray", "ray").is_initialized():
+        _check_answers(address)
 
 
 def _check_answers(address: str) -> None:
@@ -201,17 +226,24 @@ def _check_nodes(ray: Any, address: str) -> None:
         for node in ray.nodes()
         if node["Alive"] and node["Resources"].get("CPU")
     }
+    nobody = RequestError(f"the Ray cluster at '{address}' has no machine that could work")
     if not asked:
-        raise RequestError(f"the Ray cluster at '{address}' has no machine that could work")
+        raise nobody
+    died = (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError)
     done, late = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
     for one in done:
         node = asked[one]
         try:
             differs = _difference(here, ray.get(one))
+        except died:  # of which the cluster did not know yet
+            del asked[one]
+            continue
         except ray.exceptions.RayError as error:
             raise RequestError(f"the machine {_name(node)} of the Ray cluster does no work: {_short(error)}") from error
         if differs:
             raise RequestError(f"the machine {_name(node)} of the Ray cluster {differs}")
+    if not asked:
+        raise nobody
     if late:
         names = ", ".join(_name(asked[one]) for one in late)
         raise RequestError(f"of the Ray cluster at '{address}', {names} did not answer in {_PROBE_SECONDS:.0f} s")

@@ -33,10 +33,9 @@ def finished(
     ray: the address of a Ray cluster that does them instead, as many at once as it has room for; cpus, gpus: what one
         of them takes there; see `preimage.jobs.ray_workers`.
 
-    Raises `RequestError` where `work` cannot be sent to another process, or a worker dies.
+    Raises `RequestError` as `check_workers` does, where `work` cannot be sent to another process, or a worker dies.
     """
-    if workers < 1:
-        raise RequestError(f"at least one worker is needed, not {workers}")
+    check_workers(workers, ray)
     if ray is not None:
         from preimage.jobs.ray_workers import finished_on_ray  # (of an extra)
 
@@ -84,6 +83,28 @@ def finished(
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+
+
+def check_workers(workers: int, ray: str | None) -> None:
+    """Raises `RequestError` for no worker, for workers and a cluster together, and for a cluster that does not answer.
+
+    What takes long before its first unit asks this first.
+    """
+    if workers < 1:
+        raise RequestError(f"at least one worker is needed, not {workers}")
+    if ray is not None:
+        if workers > 1:
+            raise RequestError(
+                "either workers= processes here, or ray= a cluster, which has as many as it has room for"
+            )
+        from preimage.jobs.ray_workers import check_address  # (of an extra)
+
+        check_address(ray)
+
+
+def gpus_on(device: torch.device) -> float:
+    """How many GPUs of a cluster a unit takes that computes on this device."""
+    return 1 if device.type == "cuda" else 0
 
 
 def _begin(work: Work, threads: int, parent: int) -> None:

@@ -100,6 +100,7 @@ def search_step_size(
     octaves: Sequence[float] = OCTAVES,
     tolerance: float = 1e-3,
     drop_hopeless: bool = True,
+    beyond: bool = True,
     batch_size: int | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Search:
@@ -110,7 +111,8 @@ def search_step_size(
     `tolerance` a step (1e-3 in the paper; where all activations lie within less than one of each other, that share
     of their spread). It is hopeless when it rises no faster than before, and would stay below another one even if it
     rose to the last step as fast as it does now and the other fell for 50 steps more; it is raced again if the other
-    one comes to less after all. Where the largest or smallest one does as well as any, four more are tried beyond it.
+    one comes to less after all. Where the largest or smallest one does as well as any, four more are tried beyond it,
+    unless `beyond` is False.
 
     Nobody is judged before the stages have come to where they do the same until the end: `blur`, whose kernel narrows
     to its last step, costs as many runs as there are candidates.
@@ -146,7 +148,9 @@ def search_step_size(
         done = {octave: race.trial(i, 2.0**octave) for i, octave in enumerate(ahead)}
         trials |= done
         spent += sum(trial.steps for trial in done.values())
-        later = later or _given_up_too_early(trials) or _beyond(trials, objective, begin)
+        if not later:
+            further = _beyond(trials, objective, begin)
+            later = _given_up_too_early(trials) or (further if beyond else [])
     best = max((o for o in trials if trials[o].ended in _FINISHED), key=lambda o: trials[o].activation)
     ordered = tuple(trials[octave] for octave in sorted(trials))
     return Search(str(objective), ordered, 2.0**best, spent / steps)

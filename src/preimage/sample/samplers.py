@@ -88,11 +88,11 @@ _KNOWN = (
     ),
     Sampler(
         "joint-x",
-        "paper 3, section S11 (P11; its numbers are not given: ours are P6's with the noise of P9)",
+        "paper 3, section S11 (P11; its numbers are not given: ours suit the prior 'cifar10')",
         "images are pulled towards what generator and encoder make of them",
         "image",
         "reconstruction",
-        (1.0, 1e5, 1.0),
+        (0.1, 1e5, 1.0),
     ),
     Sampler(
         "gaussian",

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 NEIGHBOURS = 8
 """How many a unit's page shows."""
 
-_ROWS = 1024
-"""Of the matrix of all cosines so many rows are held at once: with 10,000 units 40 MB."""
+_COSINES = 10_000_000
+"""Of the matrix of all cosines so many are held at once: 40 MB, as the copies that are made of them."""
 
 _DIGITS = 4
 """Cosines are compared as they are shown: a last bit that differs from machine to machine changes no order."""
@@ -38,8 +38,9 @@ def neighbours(embeddings: NDArray[np.floating], count: int = NEIGHBOURS) -> lis
     count = min(count, len(rows) - 1)
     if count < 1:
         return found
-    for first in range(0, len(rows), _ROWS):
-        cosines = np.round(known[first : first + _ROWS] @ known.T, _DIGITS).clip(-1, 1)
+    together = max(1, _COSINES // len(rows))
+    for first in range(0, len(rows), together):
+        cosines = np.round(known[first : first + together] @ known.T, _DIGITS).clip(-1, 1)
         here = np.arange(len(cosines))
         cosines[here, first + here] = -np.inf  # itself
         least = np.partition(cosines, -count, axis=1)[:, -count]

@@ -13,7 +13,7 @@ from preimage.atlas.building import atlas as make_atlas
 from preimage.atlas.plan import BATCH, MEMORY
 from preimage.atlas.status import status as status_of
 from preimage.atlas.verifying import verify as verified
-from preimage.cli.commands.options import Device, Json, RecipeName, Seed, Steps
+from preimage.cli.commands.options import Device, Json, Ray, RecipeName, Seed, Steps, Workers
 from preimage.cli.commands.printing import leave_if, print_json
 from preimage.errors import RequestError
 
@@ -55,11 +55,8 @@ def atlas(
     // _MEGABYTE,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Units in a batch, at most.")] = BATCH,
     units: Annotated[int | None, typer.Option(min=1, metavar="N", help="So many units of each tap.")] = None,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="A Ray cluster that does the work: HOST:PORT, ray://HOST:PORT or auto."),
-    ] = None,
+    workers: Workers = 1,
+    ray: Ray = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads of a process. Default: all cores, shared.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import preimage
-from preimage.cli.commands.options import Device, Json, Model, Out, Seed
+from preimage.cli.commands.options import Device, Json, Model, Out, Ray, Seed, Workers
 from preimage.cli.commands.printing import leave_if, print_json
 from preimage.evaluation.classes import read_mapping
 from preimage.evaluation.evaluating import BATCH
@@ -63,7 +63,8 @@ def evaluate(
     skip_faulty: Annotated[
         bool, typer.Option("--skip-faulty", help="Leave photos out that have a fault, instead of stopping.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    workers: Workers = 1,
+    ray: Ray = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Photos that are explained together.")] = BATCH,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do again what failed: photos that were repaired since, say.")
@@ -88,6 +89,7 @@ def evaluate(
         skip_faulty=skip_faulty,
         seed=seed,
         workers=workers,
+        ray=ray,
         batch_size=batch_size,
         retry_failed=retry_failed,
         device=device,

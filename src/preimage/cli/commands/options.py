@@ -16,6 +16,11 @@ Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. 'cuda'.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimisation steps. Default: the recipe's.")]
 Seed = Annotated[int, typer.Option(help="Of all randomness: same seed, same machine, same pictures.")]
+Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Ray cluster that does the work: HOST:PORT, ray://HOST:PORT or auto."),
+]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="A published setting; 'preimage recipes' lists them.")]
 Colours = Annotated[
     Path | None,
