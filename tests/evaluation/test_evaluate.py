@@ -428,6 +428,7 @@ def test_it_works_wherever_it_is_called(network: pi.Network, photos: str, mode: 
         ({"fit": "stretch"}, "by squash or crop, not 'stretch'"),
         ({"size": (3, 0)}, "size"),
         ({"limit": 0}, "at least 1"),
+        ({"out": "memory://job"}, "a folder of this machine"),
         ({"batch_size": 0}, "at least 1"),
         ({"workers": 0}, "at least one worker"),
         pytest.param({"seed": -1}, "a seed is a whole number"),
