@@ -7,10 +7,10 @@ Everything is timed in turn within one run; only ratios mean anything. Writes `b
 (a) one batch of units of a tap, from the call to the finished file (transforms, Fourier parametrization, incoming
     channels, embeddings and writing included; step sizes not looked for), against as many bare forward and backward
     passes of the same batch at the same size, to the same tap, without gradients for parameters, in the faster of two
-    memory layouts. Goal: at most 1.15. Bare passes are timed before and after.
+    memory layouts; on one core. Goal: at most 1.15. Three turns, bare passes before and after each; their median.
 (b) what looking for the step size costs beside that, in pictures (in steps of a picture alone, that is).
-(c) the same job by one process of one thread, and by two: 1 is no gain, 2 is all. From the first part that is finished
-    to the last, so that the start of processes, which a long job does not notice, is left out; and with it.
+(c) the same command with one process of one thread, and with two: 1 is no gain, 2 is all. From part to part, so that
+    the start of processes, which a long job does not notice, is left out; and with it.
 (d) what grows with an atlas, of made-up units of 64 pixels: seconds to write the site and to tell the status, bytes of
     the index that a page loads first, and of all files.
 """
@@ -21,6 +21,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -42,62 +44,69 @@ from preimage.objectives import EachItsOwn
 from preimage.recipes import find_recipe
 
 OUT = Path(__file__).parent / "atlas.json"
-PASSES = 12
+ROUNDS = 3
 COSTS = (
     # network, tap, units, steps
-    ("bundled", "stage2", 24, 200),
-    ("bundled", "stage3", 16, 200),
-    ("bundled", "stage4", 16, 100),
-    ("bundled", "stage5", 16, 60),
-    ("resnet50", "layer2", 8, 40),
+    ("bundled", "stage2", 24, 100),
+    ("bundled", "stage3", 40, 60),
+    ("bundled", "stage4", 16, 24),
+    ("bundled", "stage5", 16, 16),
+    ("resnet50", "layer2", 8, 24),
 )
 TUNED = ("stage3", 40)
-SCALED = ("stage3", 40, 100)
+SCALED = ("stage3", 40, 300)
 GROWN = (2_000, 8_000)
 
 
-def bare(network: pi.Network, tap: TapPlan, count: int) -> float:
-    """Seconds of one forward and backward pass of so many units' pictures; the median, of the faster layout."""
+def bare(network: pi.Network, tap: TapPlan, count: int, passes: int, layout: torch.memory_format) -> float:
+    """Seconds of so many forward and backward passes of so many units' pictures."""
     members = tuple(tap.objective(i).bind(network) for i in range(tap.channels[0], tap.channels[0] + count))
     asked = EachItsOwn(members)
-    found = []
-    for layout in (torch.channels_last, torch.contiguous_format):
-        images = torch.rand(count, network.channels, *tap.seen).contiguous(memory_format=layout)
-        times = []
-        with network.held():
-            for _ in range(PASSES):
-                began = time.perf_counter()
-                image = images.detach().requires_grad_(True)
-                torch.autograd.grad(asked.score(network.run(image, asked.places())).sum(), image)
-                times.append(time.perf_counter() - began)
-        found.append(statistics.median(times))
-    return min(found)
+    images = torch.rand(count, network.channels, *tap.seen).contiguous(memory_format=layout)
+    began = time.perf_counter()
+    with network.held():
+        for _ in range(passes):
+            image = images.detach().requires_grad_(True)
+            torch.autograd.grad(asked.score(network.run(image, asked.places())).sum(), image)
+    return time.perf_counter() - began
 
 
-def cost(network: pi.Network, tap: str, units: int, steps: int) -> dict[str, Any]:
-    """(a) for one tap."""
-    recipe = find_recipe(None)
-    (plan,) = planned(network, tap, recipe, units=units, batch_size=units)
-    before = bare(network, plan, units)
+def made(network: pi.Network, tap: str, units: int, steps: int) -> float:
+    """Seconds of an atlas of one batch, from the call to the finished file."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         pi.atlas(
             network, tap, f"{folder}/atlas", steps=steps, units=units, batch_size=units, tune=False, site=False,
-            progress=False,
+            progress=False, threads=1,
         )  # fmt: skip
-        whole = time.perf_counter() - began
-    bottom = steps * (before + bare(network, plan, units)) / 2
-    usual = whole * recipe.steps / steps
+        return time.perf_counter() - began
+
+
+def cost(network: pi.Network, tap: str, units: int, steps: int) -> dict[str, Any]:
+    """(a) for one tap: `steps` in a turn, from which a run of the recipe's length is worked out."""
+    recipe = find_recipe(None)
+    (plan,) = planned(network, tap, recipe, units=units, batch_size=units)
+    layouts = (torch.channels_last, torch.contiguous_format)
+    trial = [bare(network, plan, units, 5, layout) for layout in layouts]
+    layout = layouts[trial.index(min(trial))]
+    turns = []
+    for _ in range(ROUNDS):
+        before = bare(network, plan, units, steps // 2, layout)
+        short, whole = made(network, tap, units, 1), made(network, tap, units, steps)
+        after = bare(network, plan, units, steps // 2, layout)
+        step = (whole - short) / (steps - 1)
+        turns.append((short + step * (recipe.steps - 1), (before + after) / (2 * (steps // 2)) * recipe.steps, short))
+    ratios = [ours / bottom for ours, bottom, _ in turns]
+    ours = statistics.median(turn[0] for turn in turns)
     return {
         "network": network.name,
         "tap": tap,
         "pixels": list(plan.seen),
         "units": units,
-        "steps": steps,
-        "seconds": round(whole, 2),
-        "bare": round(bottom, 2),
-        "ratio": round(whole / bottom, 3),
-        f"units a minute, at {recipe.steps} steps": round(60 * units / usual, 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(one, 3) for one in ratios],
+        "seconds before and after the steps": round(statistics.median(turn[2] for turn in turns), 2),
+        "units a minute": round(60 * units / ours, 2),
     }
 
 
@@ -122,18 +131,16 @@ def scaling(tap: str, units: int, steps: int) -> dict[str, Any]:
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "atlas"
+            words = [sys.executable, "-m", "preimage.cli", "atlas", "bundled", "--at", tap, "-o", str(out), "--no-tune"]
+            words += ["--steps", str(steps), "--units", str(units), "--batch-size", "4", "--threads", "1"]
             began = time.perf_counter()
-            pi.atlas(
-                "bundled", tap, out, steps=steps, units=units, batch_size=4, tune=False, site=False, progress=False,
-                workers=workers, threads=1,
-            )  # fmt: skip
+            subprocess.run([*words, "--workers", str(workers)], check=True, capture_output=True)
             whole = time.perf_counter() - began
             written = sorted(path.stat().st_mtime for path in (out / "parts").glob("units-*"))
-        # The last of several processes' first parts; what follows is made at full speed.
-        first = written[workers - 1]
+        # From the last of several processes' first parts on, all of them are at work.
         rows[workers] = {
             "seconds": round(whole, 2),
-            "parts a second": round((len(written) - workers) / (written[-1] - first), 4),
+            "parts a second": round((len(written) - workers) / (written[-1] - written[workers - 1]), 4),
         }
     return {
         "tap": tap,
@@ -190,8 +197,9 @@ def main() -> None:
     )
     only = parser.parse_args().only
     known = json.loads(OUT.read_text()) if OUT.exists() and only else {}
-    document: dict[str, Any] = {**known, "command": "make bench-atlas", "threads": torch.get_num_threads()}
+    document: dict[str, Any] = {**known, "command": "make bench-atlas"}
     document |= {"cores": os.cpu_count(), "torch": torch.__version__}
+    torch.set_num_threads(1)
     bundled = pi.load("bundled")
     if only in (None, "cost"):
         opened = {"bundled": bundled, "resnet50": pi.Network(networks.resnet50(), name="resnet50")}

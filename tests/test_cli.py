@@ -113,3 +113,12 @@ def test_a_wrong_request_gets_one_sentence(
         assert part in done.stderr
     written = [path.name for path in (tmp_path / "out").glob("**/*")] if (tmp_path / "out").exists() else []
     assert written == []
+
+
+@pytest.mark.parametrize("command", ["maximize", "evaluate", "report"])
+def test_a_url_is_no_folder_to_write_to(preimage: Run, tiny: str, command: str) -> None:
+    """It would become a folder called `s3:` here."""
+    done = preimage(command, f"{tiny}:net", "-o", "s3://bucket/out")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "writes to a folder of this machine, or a mounted one, not to 's3://bucket/out'" in done.stderr
+    assert "Value error" not in done.stderr

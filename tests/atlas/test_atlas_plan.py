@@ -135,6 +135,17 @@ def test_less_than_one_is_none(network: pi.Network, count: int) -> None:
             planned(network, "0", DEFAULT, **{key: count})
 
 
+def test_small_pictures_are_made_with_more_others(network: pi.Network) -> None:
+    """As many as have together the pixels of 16 of the network's input size; never more than 128, nor than fit."""
+    for side in (5, 12, 16, 32, 64):
+        (one,) = planned(network, "8", DEFAULT, size=side)
+        expected = min(128, 16 * network.input_size[0] * network.input_size[1] // side**2)
+        assert one.batch == max(1, expected)
+        each = bytes_per_picture(network, network.tap("8"), DEFAULT, (side, side))
+        assert planned(network, "8", DEFAULT, size=side, memory=3 * each)[0].batch == min(3, one.batch)
+        assert planned(network, "8", DEFAULT, size=side, batch_size=7)[0].batch == 7
+
+
 def test_taps_of_the_same_spelling_have_files_of_their_own() -> None:
     module = nn.ModuleDict({"a b": nn.Conv2d(3, 2, 1), "a-b": nn.Conv2d(2, 2, 1)})
 

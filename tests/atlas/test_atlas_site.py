@@ -126,7 +126,10 @@ def write_atlas(where: str | Path, taps: list[TapPlan], *, unfinished: int = 0) 
         if plan.tap == DEEP:
             crops = noise.integers(0, 256, (len(units), 3, 3, 12, 10), "uint8")
             examples = [
-                [{"photo": PHOTO, "box": [0.0, 0.75, 0.25, 0.25], "activation": 9.5 - i} for i in range(2)]
+                [
+                    {"photo": PHOTO, "photo_size": [30, 60], "box": [0.0, 0.75, 0.25, 0.25], "activation": 9.5 - i}
+                    for i in range(2)
+                ]
                 for _ in units
             ]
             document = {"tap": plan.tap, "examples": examples}
@@ -349,6 +352,8 @@ def test_a_link_leads_to_a_unit(browser: webdriver.Chrome, page: Path) -> None:
     assert [one.find_element(By.CSS_SELECTOR, ".score").text for one in photos] == ["9.5", "8.5"]
     assert photos[0].find_element(By.CSS_SELECTOR, ".title").get_attribute("title") == PHOTO
     assert photos[0].find_element(By.CSS_SELECTOR, ".where").text == "the top right"
+    drawn = photos[0].find_element(By.CSS_SELECTOR, ".outline").size
+    assert drawn["width"] == pytest.approx(2 * drawn["height"], abs=1), "in the photo's proportions"
     box = photos[0].find_element(By.CSS_SELECTOR, ".outline rect")
     assert [float(box.get_attribute(name) or "") for name in ("x", "y", "width", "height")] == [75, 0, 25, 25]
     assert "something else" in said and "cosine 0.50" in said and "it is 3 (+0.50)." in said and "a note." in said

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from preimage.atlas.examples import Photos, merged
 from preimage.atlas.making import Look, Make, Show, Task, Tune, Work, embedding_tap
-from preimage.atlas.plan import BATCH, MEMORY, TapPlan, bytes_on_disk, planned
+from preimage.atlas.plan import MEMORY, TapPlan, bytes_on_disk, planned
 from preimage.atlas.reading import VERB, read_document, read_part
 from preimage.atlas.status import Atlas, Progress, photo_files, status_in
 from preimage.errors import RequestError
@@ -44,7 +44,7 @@ def atlas(
     audit: bool = False,
     tune: bool = True,
     memory: int = MEMORY,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     units: int | None = None,
     workers: int = 1,
     ray: str | None = None,
@@ -68,7 +68,8 @@ def atlas(
         `preimage.atlas.tuning`.
     photos: a folder; of each unit the `examples` photos that it answers most strongly are shown.
     audit: tell of each picture what it is the answer to (paper 1); exact for recipes that smooth kinks (`plain`).
-    memory: bytes that a batch may take; batch_size: units in it, at most; units: so many of each tap, the first ones.
+    memory: bytes that a batch may take; batch_size: units in it, at most (default: 16, and more of small
+        pictures); units: so many of each tap, the first ones.
     workers: processes. ray: the address of a Ray cluster that does the work instead (extra `preimage[ray]`).
     threads: that a batch computes with; the last bits of a picture depend on it, so that an atlas is gone on with as
         many as it was begun with, whatever `workers` is. Default: all cores shared by the workers; on Ray one.

@@ -178,7 +178,12 @@ def shown(network: Network, tap: TapPlan, photos: Photos, chosen: Chosen) -> tup
         sides = (*photo.shape[1:], *photo.shape[1:])
         top, left, height, width = (round(at / side, 5) for at, side in zip(seen, sides, strict=True))
         activation = float(f"{float(chosen.activations[i, j]):.6g}")
-        found[i, j] = {"photo": name, "box": (top, left, height, width), "activation": activation}
+        found[i, j] = {
+            "photo": name,
+            "photo_size": (int(photo.shape[1]), int(photo.shape[2])),
+            "box": (top, left, height, width),
+            "activation": activation,
+        }
     return crops, [[found[i, j] for j in range(count) if (i, j) in found] for i in range(channels)]
 
 

@@ -21,8 +21,9 @@ from preimage.objectives import Objective, channel, label, neuron
 from preimage.recipes import Recipe
 from preimage.result import file_stem
 
-BATCH = 16
-"""How many units are optimised together at most, unless one says."""
+BATCH, MOST = 16, 128
+"""How many units are optimised together unless one says: 16 of the network's input size, and of smaller pictures as
+many as have no more pixels together, up to 128. What a step takes besides arithmetic is shared by them."""
 MEMORY = 2 * 2**30
 
 Asked = Literal["channel", "centre", "class"]
@@ -124,7 +125,7 @@ def planned(
     *,
     size: int | tuple[int, int] | None = None,
     memory: int = MEMORY,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     units: int | None = None,
 ) -> list[TapPlan]:
     """The units of all taps that are asked.
@@ -133,12 +134,13 @@ def planned(
     size: of what the network sees at once. Default: where a unit's whole receptive field is smaller than the network's
         input, that field around the central unit of the map; elsewhere the network's input, and the mean of the
         channel. units: so many of each tap, the first ones.
-    memory: bytes that a batch may take, by `bytes_per_picture`. batch_size: units in a batch, at most.
+    memory: bytes that a batch may take, by `bytes_per_picture`. batch_size: units in a batch, at most; default: 16, and
+        more of smaller pictures.
 
     Raises `RequestError` for taps that do not exist or are asked twice, sizes at which the network does not get there,
     and a memory in which not one picture fits.
     """
-    if batch_size < 1 or (units is not None and units < 1):
+    if (batch_size is not None and batch_size < 1) or (units is not None and units < 1):
         raise RequestError(f"batch_size and units are at least 1, not {batch_size} and {units}")
     table = network.taps()
     names = whole_network(network) if at is None else [at] if isinstance(at, str) else list(at)
@@ -162,7 +164,10 @@ def planned(
                 f"one picture of '{name}' takes about {each / 2**20:,.0f} MB, which does not fit into a memory of "
                 f"{memory / 2**20:,.0f} MB"
             )
-        batch = min(batch_size, memory // each)
+        together = (
+            min(MOST, BATCH * math.prod(network.input_size) // math.prod(seen)) if batch_size is None else batch_size
+        )
+        batch = min(max(1, together), memory // each)
         plans.append(
             TapPlan(name, key, row.kind, row.shape, row.receptive_field, row.stride, (first, last), asked, seen, batch)
         )

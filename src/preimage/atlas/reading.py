@@ -48,12 +48,13 @@ class Unit(TypedDict):
 class Example(TypedDict):
     """One of a unit's strongest photos.
 
-    photo: the file, below the folder of photos. box: of what the unit sees of it (top, left, height, width), as shares
-    of the photo, cut off at its border. activation: the highest of the channel in this photo, asked as the objective
-    is: before a final ReLU.
+    photo: the file, below the folder of photos. photo_size: its height and width in pixels. box: of what the unit sees
+    of it (top, left, height, width), as shares of the photo, cut off at its border. activation: the highest of the
+    channel in this photo, asked as the objective is: before a final ReLU.
     """
 
     photo: str
+    photo_size: tuple[int, int]
     box: tuple[float, float, float, float]
     activation: float
 

@@ -29,6 +29,8 @@ MOST_BLOCKS = 32
 _AT_ONCE = 2**16
 """Numbers in the gradients that are computed together: small pictures many rows at a time, since there the overhead of
 a pass counts, and large ones one by one (`make bench-recover`)."""
+_BACK = 8
+"""How often each copy of an image has to come back at least, as it goes forward once."""
 Precision = Literal["double", "single"]
 """In which the network computes what is differentiated; what is done with its answers is in float64 in any case."""
 
@@ -121,7 +123,8 @@ def sensitivity(
     if len(set(wanted.tolist())) < len(wanted):
         raise RequestError(f"no feature of '{place.tap}' counts twice, but {features} were given")
     rows = _rows_that_fit(len(wanted), parameters[0].numel(), memory, place.tap, whole=average)
-    at_once = max(1, min(rows, _AT_ONCE // parameters[0].numel()))
+    # Each copy goes forward once, so that it has to come back a few times to be worth it.
+    at_once = max(1, min(rows // _BACK, _AT_ONCE // parameters[0].numel()))
     at_once = -(-rows // -(-rows // at_once))  # (so that the last pass of a block has hardly fewer rows)
     dtype = torch.float64 if precision == "double" else torch.float32
     responses: list[Tensor] = []

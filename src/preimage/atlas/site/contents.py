@@ -74,6 +74,7 @@ def details(batch: Batch) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "examples": [
                 {
                     "photo": one["photo"],
+                    "size": list(one["photo_size"]),
                     "box": [number(side) for side in one["box"]],
                     "activation": number(one["activation"]),
                 }

@@ -10,7 +10,7 @@ import typer
 
 from preimage.atlas.building import EXAMPLES
 from preimage.atlas.building import atlas as make_atlas
-from preimage.atlas.plan import BATCH, MEMORY
+from preimage.atlas.plan import MEMORY
 from preimage.atlas.status import status as status_of
 from preimage.atlas.verifying import verify as verified
 from preimage.cli.commands.options import Device, Json, Ray, RecipeName, Seed, Steps, Workers
@@ -53,7 +53,10 @@ def atlas(
     ] = True,
     memory: Annotated[int, typer.Option(min=1, metavar="MB", help="Memory that a batch may take.")] = MEMORY
     // _MEGABYTE,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Units in a batch, at most.")] = BATCH,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Units in a batch, at most. Default: 16, more of small pictures."),
+    ] = None,
     units: Annotated[int | None, typer.Option(min=1, metavar="N", help="So many units of each tap.")] = None,
     workers: Workers = 1,
     ray: Ray = None,

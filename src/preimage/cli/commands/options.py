@@ -11,7 +11,18 @@ Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="'bundled', 'cifar10', 'FILE.py:FACTORY', 'torchvision:NAME' or 'timm:NAME'."),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to; made if needed.")]
+
+
+def _folder(given: str | Path) -> Path:
+    """A URL would become a folder called `s3:`."""
+    if "://" in str(given):
+        raise typer.BadParameter(f"this command writes to a folder of this machine, or a mounted one, not to '{given}'")
+    return Path(given)
+
+
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", parser=_folder, help="Folder to write to; made if needed.")
+]
 Device = Annotated[str | None, typer.Option(help="Where to compute, e.g. 'cuda'. Default: the CPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimisation steps. Default: the recipe's.")]

@@ -42,9 +42,12 @@ function spreadOf(unit) {
   return element("figure", { class: "plot" }, plot, axis, element("figcaption", {}, "the scores of all units of this layer, and where this one is"));
 }
 
-/** A photo's outline with the box [top, left, height, width], in shares of it, filled. */
-function outline([top, left, height, width]) {
+/** The outline of a photo of so many pixels [high, wide], with the box [top, left, height, width], in shares of it, filled. */
+function outline([photoHeight, photoWidth], [top, left, height, width]) {
   const plot = drawn("svg", { class: "outline", viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": `${whereIs([top, left, height, width])} of the photo` });
+  const longer = Math.max(photoHeight, photoWidth);
+  plot.style.width = `${1.9 * photoWidth / longer}rem`;
+  plot.style.height = `${1.9 * photoHeight / longer}rem`;
   // A box of a few pixels must still be seen.
   const [wide, high] = [Math.max(4, 100 * width), Math.max(4, 100 * height)];
   const [x, y] = [Math.min(100 * left, 100 - wide), Math.min(100 * top, 100 - high)];

@@ -83,9 +83,9 @@ function examplesOf(unit, { examples, crop }) {
   if (examples.length === 0) return null;
   const [height, width] = crop;
   const sheet = { url: `examples/${unit.tap.files}-${unit.channel}.webp`, columns: examples.length, rows: 1, width, height };
-  const entries = examples.map(({ photo, box, activation }, i) => {
+  const entries = examples.map(({ photo, size, box, activation }, i) => {
     const says = `what it sees of the photo ${photo}: ${whereIs(box)}`;
-    const where = element("span", { class: "where" }, outline(box), element("span", {}, whereIs(box)));
+    const where = element("span", { class: "where" }, outline(size, box), element("span", {}, whereIs(box)));
     return element("li", {}, element("span", { class: "frame" }, fromSheet(sheet, i, says)), element("span", { class: "caption" }, element("span", { class: "title", title: photo }, photo), element("span", { class: "score" }, number(activation))), where);
   });
   const note = "What it sees of each, its answer, and where in the photo that is.";
