@@ -48,7 +48,7 @@ ROUNDS = 3
 COSTS = (
     # network, tap, units, steps
     ("bundled", "stage2", 24, 100),
-    ("bundled", "stage3", 40, 60),
+    ("bundled", "stage3", 16, 60),
     ("bundled", "stage4", 16, 24),
     ("bundled", "stage5", 16, 16),
     ("resnet50", "layer2", 8, 24),

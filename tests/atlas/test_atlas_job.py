@@ -291,7 +291,7 @@ def test_the_strongest_of_all_chunks_are_the_strongest_of_the_whole(values: list
             }
         )
         number += len(chunk)
-    found = merged(chunks, 0, 1, count).photos[0].tolist()
+    found = merged(iter(chunks), {0: 1}, count)[0].photos[0].tolist()
     assert found == expected + [-1] * (count - len(expected))
 
 

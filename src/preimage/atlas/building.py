@@ -266,13 +266,13 @@ class _Job:
         ]
         if not waiting:
             return tasks
-        chunks = [read_part(self._folder.storage, name)[0] for name in photo_files(len(work.photos.names))]
+        chunks = (read_part(self._folder.storage, name)[0] for name in photo_files(len(work.photos.names)))
+        chosen = merged(chunks, {place: work.taps[place].count for place in waiting}, work.examples)
         for place in waiting:
             tap = work.taps[place]
-            chosen = merged(chunks, place, tap.count, work.examples)
             for batch in tap.batches:
                 first = batch.channels.start - tap.channels[0]
-                rows = chosen.rows(range(first, first + len(batch.channels)))
+                rows = chosen[place].rows(range(first, first + len(batch.channels)))
                 tasks.append(Show(place, batch, rows))
         return tasks
 

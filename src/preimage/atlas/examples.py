@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -139,13 +139,20 @@ class Chosen:
         return Chosen(self.photos[some], self.positions[some], self.activations[some])
 
 
-def merged(chunks: Sequence[dict[str, Array]], place: int, channels: int, count: int) -> Chosen:
-    """The strongest photos of one tap, of all chunks in their order."""
-    best = _Best(channels, count)
+def merged(chunks: Iterable[dict[str, Array]], channels: Mapping[int, int], count: int) -> dict[int, Chosen]:
+    """The strongest photos of some taps, of all chunks in their order, one of which is held at a time.
+
+    channels: how many each tap has, by its place in the plan.
+    """
+    best = {place: _Best(number, count) for place, number in channels.items()}
     for one in chunks:
-        parts = (one[f"{what}-{place}"] for what in ("activation", "photo", "position"))
-        best.merge(*(torch.from_numpy(np.array(part)) for part in parts))
-    return Chosen(best.photos.numpy(), best.positions.numpy(), best.values.numpy())
+        for place, found in best.items():
+            parts = (one[f"{what}-{place}"] for what in ("activation", "photo", "position"))
+            found.merge(*(torch.from_numpy(np.array(part)) for part in parts))
+    return {
+        place: Chosen(found.photos.numpy(), found.positions.numpy(), found.values.numpy())
+        for place, found in best.items()
+    }
 
 
 def crop_size(tap: TapPlan, input_size: tuple[int, int]) -> tuple[int, int]:

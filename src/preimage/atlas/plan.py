@@ -21,9 +21,10 @@ from preimage.objectives import Objective, channel, label, neuron
 from preimage.recipes import Recipe
 from preimage.result import file_stem
 
-BATCH, MOST = 16, 128
-"""How many units are optimised together unless one says: 16 of the network's input size, and of smaller pictures as
-many as have no more pixels together, up to 128. What a step takes besides arithmetic is shared by them."""
+BATCH, MOST, SMALL = 16, 128, 64
+"""How many units are optimised together unless one says: 16, and of pictures below 64 x 64 pixels as many as have no
+more pixels together, up to 128: what a step takes besides arithmetic is shared by them. (40 units of 80 pixels together are
+slower than 16 on a CPU, whose caches they leave: `make bench-atlas`.)"""
 MEMORY = 2 * 2**30
 
 Asked = Literal["channel", "centre", "class"]
@@ -164,10 +165,8 @@ def planned(
                 f"one picture of '{name}' takes about {each / 2**20:,.0f} MB, which does not fit into a memory of "
                 f"{memory / 2**20:,.0f} MB"
             )
-        together = (
-            min(MOST, BATCH * math.prod(network.input_size) // math.prod(seen)) if batch_size is None else batch_size
-        )
-        batch = min(max(1, together), memory // each)
+        together = batch_size or max(BATCH, min(MOST, BATCH * SMALL**2 // math.prod(seen)))
+        batch = min(together, memory // each)
         plans.append(
             TapPlan(name, key, row.kind, row.shape, row.receptive_field, row.stride, (first, last), asked, seen, batch)
         )
