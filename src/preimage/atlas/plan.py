@@ -23,8 +23,8 @@ from preimage.result import file_stem
 
 BATCH, MOST, SMALL = 16, 128, 64
 """How many units are optimised together unless one says: 16, and of pictures below 64 x 64 pixels as many as have no
-more pixels together, up to 128: what a step takes besides arithmetic is shared by them. (40 units of 80 pixels together are
-slower than 16 on a CPU, whose caches they leave: `make bench-atlas`.)"""
+more pixels together, up to 128: what a step takes besides arithmetic is shared by them. (40 units of 80 pixels in one
+batch are slower than 16 on a CPU, whose caches they leave.)"""
 MEMORY = 2 * 2**30
 
 Asked = Literal["channel", "centre", "class"]
