@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,9 +84,10 @@ def test_ctrl_c_keeps_what_is_finished(tiny: str, tmp_path: Path, workers: int) 
     words = [sys.executable, "-m", "preimage.cli", "atlas", f"{tiny}:net", "--at", "0", "-o", str(out), "--json"]
     words += ["--steps", "1500", "--batch-size", "1", "--no-tune", "--threads", "1", "--workers", str(workers)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+    # What a shell starts in the background, these tests perhaps, ignores Ctrl-C, and so would its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(words, text=True, env=environment, start_new_session=True, preexec_fn=heard, **pipes)
     until = time.monotonic() + 120
     while not list((out / "parts").glob("units-*")) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.05)

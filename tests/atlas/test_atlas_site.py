@@ -577,6 +577,17 @@ def test_it_is_written_wherever_the_atlas_is() -> None:
     assert open_storage("memory://atlas-site").names("site/pictures") == {f"head-{i}.webp" for i in range(4)}
 
 
+@pytest.mark.parametrize(
+    ("model", "called"), [("a/b.py:net", "net"), ("bundled", "bundled"), ("timm:resnet50", "timm:resnet50")]
+)
+def test_a_network_of_a_file_is_called_as_its_function(tmp_path: Path, model: str, called: str) -> None:
+    write_atlas(tmp_path, [tap(DEEP, "deep", 2)])
+    job = json.loads((tmp_path / "job.json").read_text())
+    (tmp_path / "job.json").write_text(json.dumps(job | {"model": model}))
+    write_site(tmp_path)
+    assert json.dumps(called) in (tmp_path / "site/data/index.js").read_text()
+
+
 def test_where_there_is_no_atlas_there_is_no_site(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is no atlas"):
         write_site(tmp_path)

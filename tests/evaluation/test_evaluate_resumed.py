@@ -406,7 +406,9 @@ def started(slow: str, photos: str, out: Path, workers: int) -> subprocess.Popen
     words += ["--method", "gradient", "-o", str(out), "--batch-size", "1", "--workers", str(workers), "--json"]
     environment = {**ENVIRONMENT, "SLOW": "0.05"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(words, env=environment, text=True, start_new_session=True, **pipes)
+    # What a shell starts in the background, these tests perhaps, ignores Ctrl-C, and so would its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(words, env=environment, text=True, start_new_session=True, preexec_fn=heard, **pipes)
     until = time.monotonic() + 120
     while len(parts(out)) < 3:
         assert process.poll() is None, process.communicate()

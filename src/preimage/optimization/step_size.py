@@ -148,9 +148,10 @@ def search_step_size(
         done = {octave: race.trial(i, 2.0**octave) for i, octave in enumerate(ahead)}
         trials |= done
         spent += sum(trial.steps for trial in done.values())
+        later = later or _given_up_too_early(trials)
         if not later:
             further = _beyond(trials, objective, begin)
-            later = _given_up_too_early(trials) or (further if beyond else [])
+            later = further if beyond else []
     best = max((o for o in trials if trials[o].ended in _FINISHED), key=lambda o: trials[o].activation)
     ordered = tuple(trials[octave] for octave in sorted(trials))
     return Search(str(objective), ordered, 2.0**best, spent / steps)

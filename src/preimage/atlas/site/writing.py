@@ -39,8 +39,14 @@ def write_site(folder: str | Path) -> str:
     site = _Site(SiteFiles(storage), layers)
     for batch in units_of(folder):
         site.add(batch)
-    site.finish(settings["model"], settings["network"])
+    site.finish(_called(settings["model"]), settings["network"])
     return site.files.page
+
+
+def _called(model: str) -> str:
+    """The function alone, of `path/to/file.py:function`."""
+    file, _, function = model.rpartition(":")
+    return function if file.endswith(".py") else model
 
 
 class _Site:
