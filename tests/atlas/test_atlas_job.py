@@ -105,8 +105,12 @@ def test_low_units_are_as_large_as_what_they_see(net: pi.Network, out: Path) -> 
     assert high.images.shape[2:] == (32, 32)
     assert [one["objective"] for one in low.units] == ["0:0@centre", "0:1@centre"]
     assert [one["objective"] for one in high.units] == ["class:0"]
-    again = pi.maximize(net, "0:0@centre", size="receptive-field", steps=3, progress=False)
+    again = pi.maximize(net, "0:0@centre", recipe="unit", size="receptive-field", steps=3, progress=False)
     assert np.array_equal(low.images[0], (again.images[0] * 255).round().byte().numpy())
+    assert (low.settings["recipe"], high.settings["recipe"]) == ("unit", "default")
+    small(net, out.parent / "asked", at="0:0", size=None, recipe="fourier")
+    (asked,) = units_of(out.parent / "asked")
+    assert asked.settings["recipe"] == "fourier", "what was asked is what is taken"
 
 
 def test_a_tap_has_one_step_size_by_three_of_its_units(net: pi.Network, out: Path) -> None:

@@ -24,7 +24,7 @@ from preimage.jobs import JobFolder, check_workers, finished, gpus_on
 from preimage.network import Network
 from preimage.network.lazy import LazyNetwork
 from preimage.network.weight_digest import weights_of
-from preimage.recipes import Recipe, find_recipe
+from preimage.recipes import UNIT, Recipe, find_recipe
 
 EXAMPLES = 9
 """Photos that are shown of each unit."""
@@ -61,9 +61,10 @@ def atlas(
         same units (a convolution and its normalisation) are taken once.
     out: the folder, a path or a URL that fsspec knows (`s3://bucket/atlas`). Killed or interrupted, the same call goes
         on where it was, and writes the same bytes as if nothing had happened.
-    recipe, steps, seed: as in `maximize`. Units whose receptive field is smaller than the network's input are made on
-        a canvas of that field, as the unit at the centre of the map; others at the input's size, by the mean of their
-        channel; those of the last layer by the logit of their class. size: another one, for all, and by the mean.
+    recipe, steps, seed: as in `maximize`; the default of units at one place is `unit`. Units whose receptive field is
+        smaller than the network's input are made on a canvas of that field, as the unit at the centre of the map;
+        others at the input's size, by the mean of their channel; those of the last layer by the logit of their class.
+    size: another one, for all, and by the mean.
     tune: find the step size that leads highest, once per tap, by three of its units (paper 0, SPEC A8); see
         `preimage.atlas.tuning`.
     photos: a folder; of each unit the `examples` photos that it answers most strongly are shown.
@@ -94,16 +95,28 @@ def atlas(
         raise RequestError(f"workers and threads are at least 1, not {workers} and {threads}")
     check_workers(workers, ray)
     method = find_recipe(recipe)
+    at_centre = UNIT if recipe is None else method
     method.stretched(steps)
     shown = None if photos is None else Photos.found(photos)
     lazy = LazyNetwork(network, device)
     opened = lazy.opened()
     taps = planned(opened, at, method, size=size, memory=memory, batch_size=batch_size, units=units)
     folder = JobFolder(out)
-    settings = _settings(opened, network, taps, method, steps, seed, audit, tune, shown, examples)
+    settings = _settings(opened, network, taps, method, at_centre, steps, seed, audit, tune, shown, examples)
     settings["threads"] = _threads(folder, threads, workers, ray)
     work = Work(
-        lazy, taps, method, steps, seed, audit, tune, settings["embedding"], shown, examples, settings["threads"]
+        lazy,
+        taps,
+        method,
+        at_centre,
+        steps,
+        seed,
+        audit,
+        tune,
+        settings["embedding"],
+        shown,
+        examples,
+        settings["threads"],
     )
     job = _Job(folder, work, workers, ray, progress)
     job.check_space(opened, say)
@@ -121,6 +134,7 @@ def _settings(
     network: Network | str,
     taps: Sequence[TapPlan],
     recipe: Recipe,
+    at_centre: Recipe,
     steps: int | None,
     seed: int,
     audit: bool,
@@ -147,6 +161,7 @@ def _settings(
         "logits": logits,
         "embedding": embedding_tap(opened),
         "recipe": recipe.stretched(steps).describe(),
+        "recipe_at_centre": at_centre.stretched(steps).describe(),
         "steps": recipe.stretched(steps).steps,
         "seed": seed,
         "audit": audit,

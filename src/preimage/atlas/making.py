@@ -97,6 +97,7 @@ class Work:
     network: LazyNetwork
     taps: Sequence[TapPlan]
     recipe: Recipe
+    at_centre: Recipe
     steps: int | None
     seed: int
     audit: bool
@@ -125,9 +126,13 @@ class Work:
         finally:
             torch.set_num_threads(before)
 
+    def recipe_of(self, tap: TapPlan) -> Recipe:
+        """With which its units are made."""
+        return self.at_centre if tap.asked == "centre" else self.recipe
+
     def _asked(self, tap: TapPlan, factor: float, count: int) -> dict[str, Any]:
         """What `maximize` is given for so many units of a tap."""
-        recipe = self.recipe
+        recipe = self.recipe_of(tap)
         if factor != 1:
             recipe = replace(recipe, stages=tuple(scaled(stage, (factor,) * count) for stage in recipe.stages))
         # How large the picture is follows from what the network sees at once, where a window moves over it.
@@ -149,7 +154,7 @@ class Work:
             return out | {"units": [tap.written(tap.channels[0])], "says": f"the recipe's own step size: {none}"}
         out["units"] = [tap.written(tap.channels[0] + i) for i in some]
         try:
-            found = tuned(network, tap, [members[i] for i in some], self.recipe, self.steps, self.seed)
+            found = tuned(network, tap, [members[i] for i in some], self.recipe_of(tap), self.steps, self.seed)
         except RequestError as error:
             return out | {"says": f"the recipe's own step size, because no best one was found: {error}"}
         kept = [[written, one.as_dict()["tried"]] for written, one in zip(out["units"], found.searches, strict=True)]
@@ -172,7 +177,8 @@ class Work:
             if one.image is not None and one.embedding is not None:
                 images[i], embedding[i] = one.image, one.embedding
         settings = {"size": list(shape[1:]), "seen": list(tap.seen), "factor": task.factor, "seed": self.seed}
-        settings |= {"recipe": self.recipe.name, "steps": self.recipe.stretched(self.steps).steps}
+        recipe = self.recipe_of(tap)
+        settings |= {"recipe": recipe.name, "steps": recipe.stretched(self.steps).steps}
         document = {"tap": tap.tap, "units": [found[channel].said for channel in channels], "settings": settings}
         arrays: dict[str, Array] = {"images": images, "embedding": embedding}
         return packed({**arrays, "channels": np.array(channels, np.int32)}, document)

@@ -14,7 +14,7 @@ from preimage.recipes.blurring_and_deblurring import (
     UNCONSTRAINED,
     with_weight_decay,
 )
-from preimage.recipes.default import DEFAULT
+from preimage.recipes.default import DEFAULT, UNIT
 from preimage.recipes.demons import DEMONS, INVERTING_DEMONS, PUBLISHED_DEMONS, published, under_scheme
 from preimage.recipes.inverse_feature_visualization import PLAIN
 from preimage.recipes.inversion import INVERSION, ROBUST
@@ -24,7 +24,7 @@ from preimage.recipes.recipe import Recipe
 Verb = Literal["maximize", "invert"]
 
 _PAPER_0 = (UNCONSTRAINED, JITTER, JITTER_RESIZE, JITTER_RESIZE_NEAREST, BLUR, BLUR_DEBLUR)
-_MAXIMIZE = {recipe.name: recipe for recipe in (DEFAULT, FOURIER, *_PAPER_0, PLAIN, *DEMONS, *PUBLISHED_DEMONS)}
+_MAXIMIZE = {recipe.name: recipe for recipe in (DEFAULT, UNIT, FOURIER, *_PAPER_0, PLAIN, *DEMONS, *PUBLISHED_DEMONS)}
 _INVERT = {recipe.name: recipe for recipe in (INVERSION, ROBUST, *INVERTING_DEMONS)}
 # What moves the picture has no place where the picture as a whole is compared.
 _INVERT |= {name: recipe.still() for name, recipe in _MAXIMIZE.items() if name not in _INVERT}
@@ -68,6 +68,7 @@ def find_recipe(recipe: str | Recipe | None, verb: Verb = "maximize") -> Recipe:
 
 __all__ = [
     "DEFAULT",
+    "UNIT",
     "Recipe",
     "RecipeTable",
     "Verb",

@@ -1,6 +1,9 @@
-"""The best single-image recipe that we know; `experiments/transfer_recognition.py` is how we chose it."""
+"""The best single-image recipes that we know: of classes and channels (`experiments/transfer_recognition.py` is how we
+chose it), and of units at one place."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -28,4 +31,16 @@ DEFAULT = Recipe(
         Stage(134, Adam(0.05), transforms=_VIEW),
         Stage(66, None, asks=log_probabilities, transforms=_VIEW),
     ),
+)
+
+# A unit at one place tells left from right: under views that are mirrored half of the time, oriented edges become
+# wedges, which other units answer to more strongly. Nor does it see the whole of anything that is half as large.
+_NARROW = (Affine(zoom=(1 / 1.4, 1.4), shift=0.1, rotation=15), ColourJitter(contrast=0.5, brightness=0.15))
+
+UNIT = Recipe(
+    "unit",
+    "preimage",
+    "the default with narrower views, never mirrored: for a unit at one place, on a canvas of what it sees",
+    _fourier,
+    tuple(replace(stage, transforms=_NARROW) for stage in DEFAULT.stages),
 )
