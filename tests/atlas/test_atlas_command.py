@@ -88,7 +88,7 @@ def test_ctrl_c_keeps_what_is_finished(tiny: str, tmp_path: Path, workers: int) 
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(words, text=True, env=environment, start_new_session=True, preexec_fn=heard, **pipes)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not list((out / "parts").glob("units-*")) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
