@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import preimage as pi
+from full_disk import largest_file
 from preimage import RequestError
 from preimage.atlas import Batch, about, atlas, status, tunings, units_of, verify
 from preimage.atlas.examples import Photos, crop_size, merged
@@ -547,16 +547,6 @@ def test_a_batch_under_the_name_of_another_is_no_batch_of_the_plan(whole: Path, 
 
 
 # Whatever happens to the process
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_what_is_finished_and_the_same_call_goes_on(
