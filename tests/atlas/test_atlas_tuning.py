@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preimage import RequestError
+from preimage.atlas import tuning
 from preimage.atlas.tuning import agreed
 from preimage.optimization import Search, Trial
 
@@ -53,3 +55,26 @@ def test_what_is_not_finite_for_one_is_nothing_for_all() -> None:
     assert agreed([search([1, 2, 3, 4, 5]), search([1, 2, 3, math.nan, math.nan])])[0] == 1
     with pytest.raises(RequestError, match="no step size gives a finite score for all"):
         agreed([search([math.nan] * 4 + [1.0]), search([1.0] + [math.nan] * 4)])
+
+
+def test_beyond_what_is_not_finite_for_one_unit_nothing_more_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest of the first five is the best, and each larger one breaks one of two units."""
+    asked: list[list[float]] = []
+
+    def raced(*given: Any) -> list[Search]:
+        octaves = list(given[-1])
+        asked.append(octaves)
+        assert len(asked) < 5, "it would never end"
+        broken = (
+            lambda i: math.nan if octaves[0] > 2 and i % 2 else 1.0,
+            lambda i: math.nan if octaves[0] > 2 else 1.0,
+        )
+        return [
+            Search("0:0", tuple(Trial(2.0**o, o * one(i), 20, "last step") for i, o in enumerate(octaves)), 1.0, 1.0)
+            for one in broken
+        ]
+
+    monkeypatch.setattr(tuning, "_raced", raced)
+    nothing: Any = None
+    found = tuning.tuned(nothing, nothing, [], nothing, None, 0)
+    assert found.factor == 4 and asked == [list(OCTAVES), [3, 4, 5]]

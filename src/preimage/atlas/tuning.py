@@ -55,7 +55,9 @@ def tuned(
     searches = _raced(network, tap, members, recipe, steps, seed, OCTAVES)
     while True:
         factor, says = agreed(searches)
-        octave, tried = round(math.log2(factor)), [round(math.log2(one)) for one in _factors(searches)]
+        # (also of those that were not finite for some unit, beyond which there is nothing to look for)
+        octave = round(math.log2(factor))
+        tried = [round(math.log2(trial.factor)) for one in searches for trial in one.trials]
         side = 1 if octave == max(tried) else -1 if octave == min(tried) else 0
         if not side or abs(octave) >= _FURTHEST:
             return Tuning(factor, says, searches)
